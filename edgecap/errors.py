@@ -1,0 +1,81 @@
+"""Every error that edgecap raises on purpose.
+
+Each is also the builtin that a caller would expect, its message is one line that says what is wrong,
+with which file, and what to do; the CLI prints that line and exits with :data:`EXIT_FAILURE`.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+
+EXIT_OK = 0
+EXIT_FAILURE = 1  # the work failed, or a part of it (some photos)
+EXIT_USAGE = 2  # the command line itself was wrong
+
+Source = str | PathLike[str]
+
+
+class EdgecapError(Exception):
+    """Base of all errors below."""
+
+
+class ImageError(EdgecapError, ValueError):
+    """A photo that cannot be read."""
+
+    def __init__(self, source: Source, problem: str) -> None:
+        super().__init__(f"{source}: {problem}")
+        self.source = source
+        self.problem = problem
+
+
+class BundleError(EdgecapError, ValueError):
+    """A bundle that is missing, torn, edited, or made for another runtime."""
+
+    def __init__(self, path: Source, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+
+
+class OptionError(EdgecapError, ValueError):
+    """An option with a value that cannot work."""
+
+
+class MissingExtraError(EdgecapError, ImportError):
+    """A library is absent that one of the extras installs."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed: run  pip install 'edgecap[{extra}]'")
+        self.extra = extra
+
+
+class DataError(EdgecapError, ValueError):
+    """A dataset with a missing or broken split, photo or caption."""
+
+    def __init__(self, path: Source, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+
+
+class ConfigError(EdgecapError, ValueError):
+    """A training configuration that cannot work."""
+
+
+class CheckpointError(EdgecapError, ValueError):
+    """A checkpoint that is missing, broken, or of another preset."""
+
+    def __init__(self, path: Source, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+
+
+class ExportError(EdgecapError, RuntimeError):
+    """An export stage that failed; names the stage and the graph."""
+
+    def __init__(self, stage: str, graph: str, problem: str) -> None:
+        super().__init__(f"export failed at {stage} of {graph}: {problem}")
+        self.stage = stage
+        self.graph = graph
+
+
+class MetricError(EdgecapError, RuntimeError):
+    """A metric that cannot be computed here."""

@@ -1,0 +1,85 @@
+"""The words of a captioner: ids, special tokens, and how tokens become a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+PAD, START, END, UNK = "<pad>", "<start>", "<end>", "<unk>"
+SPECIAL_TOKENS = (PAD, START, END, UNK)
+
+
+@dataclass(frozen=True)
+class Detokenizer:
+    """Rules that turn tokens into a sentence."""
+
+    capitalize_first: bool = True
+    final: str = "."
+
+    def __call__(self, tokens: Iterable[str]) -> str:
+        """Join ``tokens``: ``["a", "dog"] -> "A dog."``; no tokens give an empty string."""
+        text = " ".join(tokens)
+        if not text:
+            return ""
+        if self.capitalize_first:
+            text = text[0].upper() + text[1:]
+        return text + self.final
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Ordered tokens; the id of a token is its position. The special tokens stand first, in fixed order."""
+
+    tokens: tuple[str, ...]
+    detokenizer: Detokenizer = field(default_factory=Detokenizer)
+
+    def __post_init__(self) -> None:
+        if self.tokens[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
+            raise ValueError(f"a vocabulary starts with {', '.join(SPECIAL_TOKENS)}")
+        if len(set(self.tokens)) != len(self.tokens):
+            raise ValueError("a vocabulary names no token twice")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    pad_id = property(lambda self: 0)
+    start_id = property(lambda self: 1)
+    end_id = property(lambda self: 2)
+    unk_id = property(lambda self: 3)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        return {token: index for index, token in enumerate(self.tokens)}
+
+    def encode(self, words: Iterable[str]) -> list[int]:
+        """Ids of ``words``; a word outside the vocabulary becomes ``<unk>``."""
+        return [self.ids.get(word, self.unk_id) for word in words]
+
+    def words(self, token_ids: Iterable[int]) -> tuple[str, ...]:
+        """Words of ``token_ids`` up to ``<end>``, without special tokens."""
+        words: list[str] = []
+        for index in token_ids:
+            if index == self.end_id:
+                break
+            if index >= len(SPECIAL_TOKENS):
+                words.append(self.tokens[index])
+        return tuple(words)
+
+    def sentence(self, token_ids: Iterable[int]) -> str:
+        """The sentence that ``token_ids`` spell."""
+        return self.detokenizer(self.words(token_ids))
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of a bundle's ``vocab.json``."""
+        return {
+            "tokens": list(self.tokens),
+            "special_ids": {token: index for index, token in enumerate(SPECIAL_TOKENS)},
+            "detokenizer": {"capitalize_first": self.detokenizer.capitalize_first, "final": self.detokenizer.final},
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Vocabulary:
+        """Inverse of :meth:`to_json`. Raises ``ValueError``, ``KeyError`` or ``TypeError`` on another document."""
+        return cls(tuple(document["tokens"]), Detokenizer(**document["detokenizer"]))
