@@ -79,3 +79,7 @@ class ExportError(EdgecapError, RuntimeError):
 
 class MetricError(EdgecapError, RuntimeError):
     """A metric that cannot be computed here."""
+
+
+class EngineError(EdgecapError, RuntimeError):
+    """An inference engine that failed, or returned what no caption can be made of."""

@@ -1,0 +1,10 @@
+"""Captions from a bundle, with numpy, Pillow and one inference engine; no torch.
+
+>>> from edgecap.runtime import load
+>>> load().caption("photo.jpg", beam=5).text  # doctest: +SKIP
+'A dog runs through the grass.'
+"""
+
+from edgecap.runtime.captioner import Caption, Captioner, Prepared, Timings, load
+
+__all__ = ["Caption", "Captioner", "Prepared", "Timings", "load"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 PAD, START, END, UNK = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL_TOKENS = (PAD, START, END, UNK)
@@ -35,6 +35,11 @@ class Vocabulary:
     tokens: tuple[str, ...]
     detokenizer: Detokenizer = field(default_factory=Detokenizer)
 
+    pad_id: ClassVar[int] = 0
+    start_id: ClassVar[int] = 1
+    end_id: ClassVar[int] = 2
+    unk_id: ClassVar[int] = 3
+
     def __post_init__(self) -> None:
         if self.tokens[: len(SPECIAL_TOKENS)] != SPECIAL_TOKENS:
             raise ValueError(f"a vocabulary starts with {', '.join(SPECIAL_TOKENS)}")
@@ -43,11 +48,6 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-    pad_id = property(lambda self: 0)
-    start_id = property(lambda self: 1)
-    end_id = property(lambda self: 2)
-    unk_id = property(lambda self: 3)
 
     @cached_property
     def ids(self) -> dict[str, int]:

@@ -1,0 +1,94 @@
+"""The ``edgecap`` command: its subcommands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from dataclasses import dataclass
+
+import click
+
+import edgecap
+from edgecap.errors import EXIT_FAILURE, EXIT_USAGE, EdgecapError, MissingExtraError, OptionError
+
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """Where a subcommand is, its line in the help, and the extra that installs what it imports."""
+
+    module: str
+    help: str
+    extra: str
+
+
+SUBCOMMANDS = {
+    "train": Subcommand("edgecap.cli.train", "Train a captioner on photos with captions.", "train"),
+    "eval": Subcommand("edgecap.cli.eval", "Measure the captions of a split.", "train"),
+    "export": Subcommand("edgecap.cli.export", "Make a bundle from a checkpoint.", "export"),
+    "caption": Subcommand("edgecap.cli.caption", "Describe photos.", "onnx"),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a subcommand only when it is called: captioning waits for no torch, and ``--help`` for nothing.
+
+    The command of ``edgecap.cli.caption`` is that module's ``caption``, and so on.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all subcommands, in the order of use."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(SUBCOMMANDS[cmd_name].module), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, subcommand.help) for name, subcommand in SUBCOMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run a subcommand; its errors become one line on stderr and an exit code. (click handles broken pipes.)"""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a name or word that a terminal cannot show is no reason to stop
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            super().invoke(ctx)
+        except OptionError as error:
+            fail(str(error))
+            ctx.exit(EXIT_USAGE)
+        except EdgecapError as error:
+            fail(str(error))
+            ctx.exit(EXIT_FAILURE)
+        except ModuleNotFoundError as error:
+            library = (error.name or "").partition(".")[0]
+            if library in ("", "edgecap"):
+                raise
+            extra = SUBCOMMANDS[ctx.invoked_subcommand].extra if ctx.invoked_subcommand else "dev"
+            fail(str(MissingExtraError(library, extra)))
+            ctx.exit(EXIT_FAILURE)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+def fail(message: str) -> None:
+    """Write ``message`` to stderr as the one line that users and scripts see of an error."""
+    click.echo(f"edgecap: {one_line(message)}", err=True)
+
+
+def one_line(text: str) -> str:
+    """``text`` with line breaks, control characters and undecodable bytes of file names as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(edgecap.__version__, prog_name="edgecap")
+def main() -> None:
+    """Train, export and run tiny image captioners on edge CPUs."""

@@ -1,0 +1,164 @@
+"""``edgecap caption``: photos in, one line each out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecap.cli import fail, one_line
+from edgecap.errors import EXIT_FAILURE, ImageError
+from edgecap.runtime import Caption, Captioner, load
+from edgecap.runtime.captioner import MAX_THREADS, Prepared
+from edgecap.runtime.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
+from edgecap.runtime.manifest import PRECISIONS
+from edgecap.runtime.photo import EXTENSIONS
+
+STDIN = "-"
+MAX_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """One photo asked for; ``problem`` says why there is none to read."""
+
+    path: str
+    problem: str | None = None
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("--beam", type=click.IntRange(1, MAX_BEAM), help="Sentences pursued at a time; 1 is fastest.")
+@click.option("--max-length", type=click.IntRange(1, MAX_LENGTH), help="Words of a sentence at most.")
+@click.option(
+    "--length-penalty",
+    type=click.FloatRange(-MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY),
+    help="0 ranks sentences by probability; larger favours longer ones.",
+)
+@click.option("--bundle", metavar="NAME|DIR", help="The captioner: an embedded one by name, or a directory.")
+@click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="CPU threads.  [default: the cores, at most 4]")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, MAX_BATCH),
+    default=1,
+    show_default=True,
+    help="Photos that share decoder steps: more photos a second, but each waits for its batch.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def caption(
+    images: tuple[str, ...],
+    beam: int | None,
+    max_length: int | None,
+    length_penalty: float | None,
+    bundle: str | None,
+    precision: str,
+    threads: int | None,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Describe photos, in one line each: "path: caption", or only the caption when one photo is asked for.
+
+    IMAGE is a file, a directory (its photos, sorted, without subdirectories), or - for a photo on stdin.
+    Options that are not given follow the bundle.
+
+    A photo that cannot be read is named on stderr, and the others are captioned all the same.
+    With --json, captions are {"path", "caption", "log_prob", "tokens", "truncated", "timings_ms", "bundle",
+    "precision"}, and photos that failed {"path", "error"}.
+
+    \b
+    Exit status:
+      0    every photo was captioned
+      1    some photos, or the bundle, could not be read
+      2    wrong usage
+      130  interrupted
+    """
+    # Pillow's remarks on odd photos are not for stderr; its errors still arrive as errors.
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    requests = list(itertools.chain.from_iterable(expand(image) for image in images))
+    bare = len(images) == 1 and not Path(images[0]).is_dir()
+    with load(bundle, precision=precision, threads=threads) as captioner:
+        choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty}
+        options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+        captioner.options(**options)  # an option that cannot work is found before the first photo is read
+        failed = False
+        for path, result in captions(captioner, requests, batch_size, options):
+            if isinstance(result, str):
+                failed = True
+                fail(f"{path}: {result}")
+            if as_json:
+                click.echo(json.dumps({"path": path, **record(captioner, result)}))
+            elif isinstance(result, Caption):
+                click.echo(result.text if bare else f"{one_line(path)}: {result.text}")
+    if failed:
+        sys.exit(EXIT_FAILURE)
+
+
+def expand(image: str) -> Iterator[Request]:
+    """The photos that one argument asks for."""
+    path = Path(image)
+    if image == STDIN or not image or not path.is_dir():
+        yield Request(image, None if image else "no such file")
+        return
+    try:
+        photos = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and not p.is_dir())
+    except OSError as error:
+        yield Request(image, f"cannot be listed: {error.strerror}")
+        return
+    if not photos:
+        yield Request(image, f"has no photos in it ({' '.join(EXTENSIONS)})")
+    yield from (Request(str(photo)) for photo in photos)
+
+
+def captions(
+    captioner: Captioner, requests: Iterable[Request], batch_size: int, options: dict[str, Any]
+) -> Iterator[tuple[str, Caption | str]]:
+    """For each request, in order, its path with the caption or the problem."""
+    remaining = iter(requests)
+    while batch := list(itertools.islice(remaining, batch_size)):
+        prepared = [prepare(captioner, request) for request in batch]
+        made = iter(captioner.caption_batch([photo for photo in prepared if isinstance(photo, Prepared)], **options))
+        for request, photo in zip(batch, prepared, strict=True):
+            yield request.path, next(made) if isinstance(photo, Prepared) else photo
+
+
+def prepare(captioner: Captioner, request: Request) -> Prepared | str:
+    """The photo read and preprocessed, or the problem with it."""
+    if request.problem is not None:
+        return request.problem
+    try:
+        return captioner.prepare(sys.stdin.buffer.read() if request.path == STDIN else request.path)
+    except ImageError as error:
+        return error.problem
+
+
+def record(captioner: Captioner, result: Caption | str) -> dict[str, Any]:
+    """What ``--json`` says of a photo beside its path."""
+    if isinstance(result, str):
+        return {"error": result}
+    timings = result.timings
+    milliseconds = {
+        "preprocess": timings.preprocess_ms,
+        "encoder": timings.encoder_ms,
+        "steps": timings.steps_ms,
+        "total": timings.total_ms,
+    }
+    manifest = captioner.bundle.manifest
+    return {
+        "caption": result.text,
+        "log_prob": result.log_prob,
+        "tokens": list(result.tokens),
+        "truncated": result.truncated,
+        "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
+        "bundle": f"{manifest.name}@{manifest.bundle_id[:12]}",
+        "precision": captioner.precision,
+    }

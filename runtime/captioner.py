@@ -1,0 +1,224 @@
+"""Photos in, captions out: a bundle loaded into an engine."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from edgecap.errors import EngineError, OptionError
+from edgecap.runtime.backend import Backend, Encoded, FloatArray
+from edgecap.runtime.bundle import Bundle, find_bundle
+from edgecap.runtime.decoding import Hypothesis, decode
+from edgecap.runtime.generation import DecodingOptions
+from edgecap.runtime.manifest import PRECISIONS
+from edgecap.runtime.onnx_backend import OnnxBackend
+from edgecap.runtime.photo import PhotoSource
+from edgecap.runtime.preprocess import to_tensor
+
+MAX_THREADS = 256
+_DEFAULT_MAX_THREADS = 4  # a board's cores; more only wait for each other on graphs this small
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time of one caption went, in milliseconds.
+
+    In a batch, ``encoder_ms`` and ``steps_ms`` are the photo's equal share of what the batch took together.
+    """
+
+    preprocess_ms: float  # from file to input tensor: reading, decoding, resizing
+    encoder_ms: float
+    steps_ms: float  # all decoder steps and the search between them
+    total_ms: float  # the sum of these
+    steps: int  # decoder steps that this photo took part in
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence for a photo, and how it came about."""
+
+    text: str
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    log_prob: float  # natural logarithm, the sum over the words and the end of the sentence
+    attention: FloatArray = field(compare=False, repr=False)  # (T, 7, 7): where each of the T words looked; sums to 1
+    timings: Timings = field(compare=False)
+    truncated: bool = False  # cut at max_length before the sentence ended
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photo that was read and preprocessed: the encoder's input (1, 3, S, S), float32."""
+
+    tensor: FloatArray
+    preprocess_ms: float
+
+
+Photo = PhotoSource | Prepared
+
+
+class Captioner:
+    """A bundle in an engine. May be called from several threads at once; made by :func:`load`."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, precision: str) -> None:
+        self.bundle = bundle
+        self.precision = precision
+        self._backend: Backend | None = backend
+
+    @property
+    def backend(self) -> Backend:
+        """The engine. Raises :class:`~edgecap.errors.EngineError` after :meth:`close`."""
+        if self._backend is None:
+            raise EngineError("the captioner is closed")
+        return self._backend
+
+    def options(
+        self,
+        *,
+        beam: int | None = None,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+        min_length: int | None = None,
+    ) -> DecodingOptions:
+        """The bundle's defaults with these changes. Raises :class:`~edgecap.errors.OptionError`."""
+        return self.bundle.generation.options(
+            self.bundle.vocabulary,
+            beam=beam,
+            length_penalty=length_penalty,
+            min_length=min_length,
+            max_length=max_length,
+        )
+
+    def prepare(self, photo: PhotoSource) -> Prepared:
+        """Read and preprocess a photo, to be captioned later. Raises :class:`~edgecap.errors.ImageError`."""
+        start = time.perf_counter()
+        tensor = to_tensor(photo, self.bundle.preprocess)
+        return Prepared(tensor, _milliseconds_since(start))
+
+    def caption(
+        self,
+        photo: Photo,
+        *,
+        beam: int | None = None,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+        min_length: int | None = None,
+    ) -> Caption:
+        """Describe one photo: a path, bytes, a binary file, a PIL image, or a uint8 RGB array (H, W, 3).
+
+        Raises :class:`~edgecap.errors.ImageError` for a photo that cannot be read, and
+        :class:`~edgecap.errors.OptionError` for an option that cannot work.
+        """
+        return self.caption_batch(
+            [photo], beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length
+        )[0]
+
+    def caption_batch(
+        self,
+        photos: Sequence[Photo],
+        *,
+        beam: int | None = None,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+        min_length: int | None = None,
+    ) -> list[Caption]:
+        """Describe several photos, which share the decoder steps; as :meth:`caption`, in the order of ``photos``.
+
+        The first photo that cannot be read raises its error and nothing is captioned: :meth:`prepare` photos that
+        are in doubt one by one, and pass what it returns.
+        """
+        options = self.options(beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length)
+        prepared = [photo if isinstance(photo, Prepared) else self.prepare(photo) for photo in photos]
+        if not prepared:
+            return []
+        backend = self.backend
+        start = time.perf_counter()
+        encoded = backend.encode(np.concatenate([photo.tensor for photo in prepared]))  # (N, 3, S, S)
+        self._check_dims(encoded)
+        encoder_ms = _milliseconds_since(start) / len(prepared)
+        start = time.perf_counter()
+        hypotheses = decode(backend, encoded, self.bundle.vocabulary, options)
+        steps_ms = _milliseconds_since(start) / len(prepared)
+        return [
+            self._caption(best, photo.preprocess_ms, encoder_ms, steps_ms)
+            for photo, (best, *_) in zip(prepared, hypotheses, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Free the engine's memory. Closing twice is harmless."""
+        self._backend = None
+
+    def __enter__(self) -> Captioner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_dims(self, encoded: Encoded) -> None:
+        dims = self.bundle.manifest.dims
+        if encoded.features.shape[1:] != (dims.locations, dims.feature_dim):
+            shape = tuple(encoded.features.shape[1:])
+            raise EngineError(
+                f"the encoder made features {shape}, the manifest says {dims.locations, dims.feature_dim}"
+            )
+
+    def _caption(self, best: Hypothesis, preprocess_ms: float, encoder_ms: float, steps_ms: float) -> Caption:
+        vocabulary = self.bundle.vocabulary
+        side = math.isqrt(self.bundle.manifest.dims.locations)
+        total_ms = preprocess_ms + encoder_ms + steps_ms
+        return Caption(
+            text=vocabulary.sentence(best.token_ids),
+            tokens=vocabulary.words(best.token_ids),
+            token_ids=best.token_ids,
+            log_prob=best.log_prob,
+            attention=best.alphas.reshape(-1, side, side),  # (T, L) -> (T, 7, 7)
+            timings=Timings(preprocess_ms, encoder_ms, steps_ms, total_ms, best.steps),
+            truncated=not best.finished,
+        )
+
+
+def load(
+    bundle: str | Path | None = None, *, precision: str = "auto", backend: str = "auto", threads: int | None = None
+) -> Captioner:
+    """Open a bundle (by name or directory; the embedded default without one) and load its graphs.
+
+    ``precision`` is ``int8``, ``fp16``, ``fp32``, or ``auto`` for the fastest there is; ``backend`` is ``onnx`` or
+    ``auto``; ``threads`` defaults to the cores this process may use, at most 4. Raises
+    :class:`~edgecap.errors.BundleError`, :class:`~edgecap.errors.OptionError`, and
+    :class:`~edgecap.errors.MissingExtraError` when the engine is not installed.
+    """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise OptionError(f"threads must be between 1 and {MAX_THREADS}, not {threads}")
+    if precision not in ("auto", *PRECISIONS):
+        raise OptionError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
+    if backend not in ("auto", "onnx", "tflite"):
+        raise OptionError(f"backend must be auto, onnx or tflite, not {backend!r}")
+    if backend == "tflite":
+        raise OptionError("backend tflite cannot be used: this bundle has no tflite graphs")
+    opened = Bundle.open(find_bundle(bundle))
+    there = opened.precisions("onnx")
+    chosen = there[0] if precision == "auto" and there else precision
+    encoder, decoder_step = opened.graph("encoder", "onnx", chosen), opened.graph("decoder_step", "onnx", chosen)
+    if encoder is None or decoder_step is None:
+        raise OptionError(f"{opened.path} has no {precision} graphs for onnx; it has: {', '.join(there) or 'none'}")
+    engine = OnnxBackend(opened.read(encoder), opened.read(decoder_step), threads or default_threads(), opened.path)
+    return Captioner(opened, engine, chosen)
+
+
+def default_threads() -> int:
+    """The cores that this process may use, at most 4."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_DEFAULT_MAX_THREADS, cores)
+
+
+def _milliseconds_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3

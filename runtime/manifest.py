@@ -1,0 +1,177 @@
+"""``manifest.json``: what a bundle says about itself and about each of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
+from typing import Any
+
+from edgecap.runtime.fields import Fields
+
+SCHEMA_VERSION = 1
+
+GRAPH_ROLES = ("encoder", "decoder_step")
+DOCUMENT_ROLES = ("preprocess", "vocab", "generation")  # JSON that the runtime reads: exactly one file each
+OTHER_ROLES = ("golden", "eval", "calibration", "card", "recipe")
+ROLES = GRAPH_ROLES + DOCUMENT_ROLES + OTHER_ROLES
+RUNTIMES = ("onnx", "tflite")
+PRECISIONS = ("int8", "fp16", "fp32")  # fastest first: the order in which "auto" chooses
+
+DIGEST_KEY = "manifest_sha256"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named input or output of a graph; ``shape`` names its dynamic axes: ``("N", "K", 512)``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    @classmethod
+    def from_json(cls, entry: Fields) -> TensorSpec:
+        """Inverse of ``asdict``. Raises ``ValueError``."""
+        shape = entry.items("shape")
+        if not all(type(axis) in (int, str) for axis in shape):
+            raise ValueError(f"the shape of {entry.get('name', str)!r} must hold whole numbers and names of axes")
+        return cls(entry.get("name", str), entry.get("dtype", str), tuple(shape))
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a bundle. ``path`` is relative to the bundle, with forward slashes; ``bytes`` is the file's size.
+
+    ``runtime``, ``precision``, ``opset`` and ``ir_version`` are ``None`` and the tensors empty for all but graphs.
+    """
+
+    path: str
+    role: str
+    sha256: str
+    bytes: int
+    runtime: str | None = None
+    precision: str | None = None
+    opset: int | None = None
+    ir_version: int | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not is_inside(self.path):
+            raise ValueError(f"the path {self.path!r} leads out of the bundle")
+        if self.role not in ROLES:
+            raise ValueError(f"{self.path} has the unknown role {self.role!r}")
+        if not _SHA256.fullmatch(self.sha256) or self.bytes < 0:
+            raise ValueError(f"{self.path} has no valid sha256 and size")
+        if self.role in GRAPH_ROLES and (self.runtime not in RUNTIMES or self.precision not in PRECISIONS):
+            raise ValueError(f"{self.path} is a graph of unknown runtime or precision")
+
+    @classmethod
+    def from_json(cls, entry: Fields) -> FileEntry:
+        """Inverse of ``asdict``. Raises ``ValueError``."""
+        return cls(
+            path=entry.get("path", str),
+            role=entry.get("role", str),
+            sha256=entry.get("sha256", str),
+            bytes=entry.get("bytes", int),
+            runtime=entry.optional("runtime", str),
+            precision=entry.optional("precision", str),
+            opset=entry.optional("opset", int),
+            ir_version=entry.optional("ir_version", int),
+            inputs=tuple(TensorSpec.from_json(tensor) for tensor in entry.objects("inputs")),
+            outputs=tuple(TensorSpec.from_json(tensor) for tensor in entry.objects("outputs")),
+        )
+
+
+@dataclass(frozen=True)
+class Dims:
+    """Sizes that both graphs and the documents of a bundle share."""
+
+    image_size: int  # S, pixels of a side
+    locations: int  # L, a square number: 49 is the 7 x 7 map
+    feature_dim: int  # D
+    key_dim: int  # A
+    hidden_dim: int  # H
+    vocab_size: int  # V
+
+    def __post_init__(self) -> None:
+        for name, size in asdict(self).items():
+            if size < 1:
+                raise ValueError(f"dims.{name} must be positive, not {size}")
+        if math.isqrt(self.locations) ** 2 != self.locations:
+            raise ValueError(f"dims.locations must be a square number, not {self.locations}")
+
+    @classmethod
+    def from_json(cls, entry: Fields) -> Dims:
+        """Inverse of ``asdict``. Raises ``ValueError``."""
+        return cls(**{field.name: entry.get(field.name, int) for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of ``manifest.json``."""
+
+    bundle_id: str
+    name: str
+    preset: str
+    created_by: str
+    min_runtime: str
+    dims: Dims
+    files: tuple[FileEntry, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        paths = [entry.path for entry in self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError("a file is listed twice")
+        for role in DOCUMENT_ROLES:
+            if [entry.role for entry in self.files].count(role) != 1:
+                raise ValueError(f"one file of the role {role!r} is needed")
+        if self.bundle_id != bundle_id(self.files):
+            raise ValueError("bundle_id does not match the files listed")
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``manifest.json``, with the digest that guards the manifest itself."""
+        document: dict[str, Any] = asdict(self)
+        return {**document, DIGEST_KEY: digest(document)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Manifest:
+        """Inverse of :meth:`to_json`; other keys are ignored, but are under the digest. Raises ``ValueError``."""
+        entry = Fields(document, "manifest")
+        if entry.get(DIGEST_KEY, str) != digest(document):
+            raise ValueError(f"its content does not match {DIGEST_KEY}: torn or edited; export or install it again")
+        return cls(
+            bundle_id=entry.get("bundle_id", str),
+            name=entry.get("name", str),
+            preset=entry.get("preset", str),
+            created_by=entry.get("created_by", str),
+            min_runtime=entry.get("min_runtime", str),
+            dims=Dims.from_json(entry.object("dims")),
+            files=tuple(FileEntry.from_json(file) for file in entry.objects("files")),
+            schema_version=entry.get("schema_version", int),
+        )
+
+
+def bundle_id(files: Iterable[FileEntry]) -> str:
+    """The identity of a bundle: SHA-256 over the sorted lines ``path sha256`` of its files."""
+    lines = sorted(f"{entry.path} {entry.sha256}\n" for entry in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's content without the digest itself; white space and order of keys do not count."""
+    content = {key: value for key, value in document.items() if key != DIGEST_KEY}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def is_inside(path: str) -> bool:
+    """Whether ``path`` is relative, in plain form with forward slashes, and stays below the directory it starts in."""
+    pure = PurePosixPath(path)
+    plain = str(pure) == path and path != "." and "\\" not in path and ":" not in path and "\0" not in path
+    return plain and not pure.is_absolute() and ".." not in pure.parts

@@ -1,0 +1,91 @@
+"""The two graphs on ONNX Runtime, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecap.errors import BundleError, EngineError, MissingExtraError, Source
+from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+ENCODER_INPUTS = ("image",)
+ENCODER_OUTPUTS = ("features", "keys", "h0", "c0")
+STEP_INPUTS = ("token", "h", "c", "features", "keys")
+STEP_OUTPUTS = ("log_probs", "h_next", "c_next", "alpha")
+
+_SILENT = 4  # ONNX Runtime's severity "fatal": its errors arrive as exceptions, and stderr belongs to the program
+
+
+class OnnxBackend:
+    """Both graphs in sessions of their own; may be called from several threads at once.
+
+    ``encoder`` and ``decoder_step`` are the graphs' bytes. ``source`` names the bundle in errors. Raises
+    :class:`BundleError` for graphs that do not load or have other tensors, :class:`MissingExtraError` without
+    ONNX Runtime. The encoder takes one photo at a time, the step any number of photos and hypotheses.
+    """
+
+    def __init__(self, encoder: bytes, decoder_step: bytes, threads: int, source: Source = "bundle") -> None:
+        self._encoder = _session(encoder, threads, f"{source}: encoder", ENCODER_INPUTS, ENCODER_OUTPUTS)
+        self._step = _session(decoder_step, threads, f"{source}: decoder_step", STEP_INPUTS, STEP_OUTPUTS)
+
+    @property
+    def name(self) -> str:
+        """``onnxruntime`` and its version."""
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}"
+
+    def encode(self, images: FloatArray) -> Encoded:
+        """Encode preprocessed photos (N, 3, S, S), float32. Raises :class:`EngineError`."""
+        runs = [_run(self._encoder, ENCODER_OUTPUTS, {"image": image[np.newaxis]}) for image in images]
+        features, keys, h0, c0 = (
+            np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*runs, strict=True)
+        )
+        return Encoded(features, keys, h0, c0)
+
+    def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
+        """Advance by one word: token (N, K) int64, h and c (N, K, H), features (N, L, D), keys (N, L, A)."""
+        feeds: dict[str, NDArray[Any]] = {"token": token, "h": h, "c": c, "features": features, "keys": keys}
+        log_probs, h_next, c_next, alpha = _run(self._step, STEP_OUTPUTS, feeds)
+        return Step(log_probs, h_next, c_next, alpha)
+
+
+def _session(
+    graph: bytes, threads: int, source: str, inputs: Sequence[str], outputs: Sequence[str]
+) -> InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "onnx") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _SILENT
+    # Threads that spin between the many short steps burn the board's power for little time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base but Exception
+        raise BundleError(source, f"does not load in ONNX Runtime: {_one_line(error)}") from error
+    found = ({tensor.name for tensor in session.get_inputs()}, {tensor.name for tensor in session.get_outputs()})
+    if found[0] != set(inputs) or not found[1] >= set(outputs):
+        raise BundleError(source, f"has the tensors {sorted(found[0])} -> {sorted(found[1])}, not those of its role")
+    return session
+
+
+def _run(session: InferenceSession, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[FloatArray]:
+    try:
+        results: list[FloatArray] = session.run(list(outputs), dict(feeds))
+    except Exception as error:  # its exceptions share no base but Exception
+        raise EngineError(f"ONNX Runtime failed: {_one_line(error)}") from error
+    return results
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

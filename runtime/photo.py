@@ -1,0 +1,170 @@
+"""Reading a photo of any kind into 8-bit RGB.
+
+Every way in which Pillow fails on a bad file ends here, as an :class:`~edgecap.errors.ImageError`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from edgecap.errors import ImageError, Source
+
+PhotoSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
+
+MAX_PIXELS = 178_956_970  # the number above which Pillow, too, refuses
+MIN_SIDE = 16
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+# The limit above is enforced; a second opinion on stderr from half of it on helps nobody. A filter for good, because
+# warnings.catch_warnings is not safe between threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# What Pillow's decoders raise on damaged data, as found by fuzzing them over the years.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError)
+_DAMAGE_ELSEWHERE = (struct.error, zlib.error, RuntimeError, AssertionError)
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@contextmanager
+def opened(source: PhotoSource, draft_size: int | None = None) -> Iterator[Image.Image]:
+    """Open ``source`` and check its size, and map whatever fails in the ``with`` block to :class:`ImageError`.
+
+    ``source`` is a path, the bytes of a file, a binary file, a PIL image, or a uint8 RGB array (H, W, 3).
+    A JPEG is decoded at the smallest of its scales whose sides are both at least ``draft_size`` pixels.
+    """
+    name = source_name(source)
+    with _stream(source, name) as stream, _damage_named(name, stream):
+        image = _pil_image(source, stream)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{width} x {height} pixels are more than {MAX_PIXELS}")
+        if min(width, height) < MIN_SIDE:
+            problem = f"{width} x {height} pixels is too small to describe (at least {MIN_SIDE} x {MIN_SIDE})"
+            raise ImageError(name, problem)
+        if draft_size is not None and stream is not None:  # an image of the caller's is not changed
+            image.draft(None, (draft_size, draft_size))
+        yield image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """``image`` as 8-bit RGB: transparency on white, deep grey scaled down, the first frame of an animation."""
+    image.load()
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        straight = image.convert("LA") if image.mode == "La" else image  # Pillow knows no way from La to RGBA
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, straight.convert("RGBA")).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 also for a photo whose EXIF data is absent or damaged."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (*_DAMAGE, *_DAMAGE_ELSEWHERE):
+        return 1
+    return value if value in _TRANSPOSE else 1
+
+
+def upright(image: Image.Image, exif_orientation: int) -> Image.Image:
+    """``image`` turned and mirrored to stand as the photographer saw it."""
+    return image.transpose(_TRANSPOSE[exif_orientation]) if exif_orientation in _TRANSPOSE else image
+
+
+def source_name(source: object) -> Source:
+    """What errors call ``source``."""
+    if isinstance(source, str | os.PathLike):
+        return source
+    name = getattr(source, "filename", None) or getattr(source, "name", None)
+    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+def _eight_bit(grey: NDArray[Any]) -> NDArray[np.uint8]:  # (H, W) -> (H, W)
+    """Grey of 16 or 32 bits is taken as 0..65535; floats as 0..1, or as 0..255 when a value exceeds 1."""
+    if grey.dtype.kind == "f":
+        finite = np.nan_to_num(grey.astype(np.float32))
+        scale = 255.0 if finite.max() <= 1.0 else 1.0
+    else:
+        finite, scale = grey.astype(np.float32), 1 / 257
+    eight_bit: NDArray[np.uint8] = np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
+    return eight_bit
+
+
+@contextmanager
+def _stream(source: PhotoSource, name: Source) -> Iterator[IO[bytes] | None]:
+    """The file to decode; ``None`` for sources that are pixels already. Closes only what it opened."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        with _open(Path(source), name) as file:
+            # Pillow needs to seek, and a pipe cannot.
+            yield file if file.seekable() else io.BytesIO(file.read())
+    elif isinstance(source, Image.Image | np.ndarray) or not hasattr(source, "read"):
+        yield None
+    else:
+        yield source if source.seekable() else io.BytesIO(source.read())
+
+
+def _open(path: Path, name: Source) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise ImageError(name, "no such file") from error
+    except IsADirectoryError as error:
+        raise ImageError(name, "is a directory") from error
+    except PermissionError as error:
+        raise ImageError(name, "no permission to read it") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ImageError(name, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _pil_image(source: PhotoSource, stream: IO[bytes] | None) -> Image.Image:
+    if stream is not None:
+        return Image.open(stream)
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and source.shape[2] == 3:
+        return Image.fromarray(source)
+    kind = f"{source.dtype} {source.shape}" if isinstance(source, np.ndarray) else type(source).__name__
+    accepted = "a path, bytes, a binary file, a PIL image or a uint8 array (H, W, 3)"
+    raise ImageError(source_name(source), f"is no photo: {kind}, where {accepted} is needed")
+
+
+@contextmanager
+def _damage_named(name: Source, stream: IO[bytes] | None) -> Iterator[None]:
+    """The one place where Pillow's exceptions become :class:`ImageError`."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        empty = stream is not None and stream.seek(0, io.SEEK_END) == 0
+        raise ImageError(name, "is empty" if empty else "is not a photo that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(name, f"is too large to decode: {error}") from error
+    except MemoryError as error:
+        raise ImageError(name, "is too large to decode: not enough memory") from error
+    except (*_DAMAGE, *_DAMAGE_ELSEWHERE) as error:
+        raise ImageError(name, f"is truncated or damaged: {error}") from error

@@ -1,0 +1,108 @@
+"""From a photo to the encoder's input tensor: the one implementation for training, export, evaluation and runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgecap.runtime.backend import FloatArray
+from edgecap.runtime.fields import Fields
+from edgecap.runtime.photo import PhotoSource, opened, orientation, to_rgb, upright
+
+Triple = tuple[float, float, float]
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_DRAFT_SCALE = 2  # a JPEG is decoded at no less than twice the target's sides: the filter still has pixels to average
+_REDUCING_GAP = 2.0  # and a larger image is first reduced by whole factors, likewise down to twice the target
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """The content of ``preprocess.json``. ``mean`` and ``std`` are of R, G, B on the scale 0..1.
+
+    Raises ``ValueError`` for a value that this runtime does not implement.
+    """
+
+    mean: Triple
+    std: Triple
+    size: int = 224  # pixels of both sides
+    resize: str = "squash"  # to a square, whatever the aspect ratio: so the training photos are
+    filter: str = "bilinear"
+    color: str = "RGB"
+    layout: str = "NCHW"
+    exif_orientation: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= 4096:
+            raise ValueError(f"size must be between 1 and 4096 pixels, not {self.size}")
+        for name, value, allowed in (
+            ("resize", self.resize, ("squash",)),
+            ("filter", self.filter, tuple(_FILTERS)),
+            ("color", self.color, ("RGB",)),
+            ("layout", self.layout, ("NCHW",)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be {' or '.join(allowed)}, not {value!r}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not np.isfinite([*self.mean, *self.std]).all():
+            raise ValueError("mean and std must be three finite numbers each")
+        if min(self.std) <= 0:
+            raise ValueError("std must be positive")
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``preprocess.json``."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PreprocessConfig:
+        """Inverse of :meth:`to_json`. Raises ``ValueError``."""
+        entry = Fields(document, "preprocess")
+        return cls(
+            mean=_triple(entry.values("mean", float)),
+            std=_triple(entry.values("std", float)),
+            size=entry.get("size", int),
+            resize=entry.get("resize", str),
+            filter=entry.get("filter", str),
+            color=entry.get("color", str),
+            layout=entry.get("layout", str),
+            exif_orientation=entry.get("exif_orientation", bool),
+        )
+
+
+def load_image(source: PhotoSource, config: PreprocessConfig) -> Image.Image:
+    """``source`` as an upright RGB image of ``config.size`` x ``config.size`` pixels.
+
+    An RGB image that has this size already keeps its pixels. Raises :class:`~edgecap.errors.ImageError`.
+    """
+    target = (config.size, config.size)
+    with opened(source, draft_size=_DRAFT_SCALE * config.size) as image:
+        turn = orientation(image) if config.exif_orientation else 1
+        rgb = to_rgb(image)
+        if rgb.size != target:
+            rgb = rgb.resize(target, _FILTERS[config.filter], reducing_gap=_REDUCING_GAP)
+        # Squashing to a square and turning may change places, and the small image is the cheaper one to turn.
+        return upright(rgb, turn)
+
+
+def normalize(pixels: NDArray[np.uint8], config: PreprocessConfig) -> FloatArray:
+    """RGB pixels (N, S, S, 3), uint8, as the encoder's input (N, 3, S, S), float32."""
+    scale = np.array([1 / (255 * std) for std in config.std], np.float32)
+    offset = np.array([mean / std for mean, std in zip(config.mean, config.std, strict=True)], np.float32)
+    scaled: FloatArray = pixels.astype(np.float32) * scale - offset  # (N, S, S, 3)
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))  # (N, 3, S, S)
+
+
+def to_tensor(source: PhotoSource, config: PreprocessConfig) -> FloatArray:
+    """``source`` as the encoder's input (1, 3, S, S), float32. Raises :class:`~edgecap.errors.ImageError`."""
+    return normalize(np.asarray(load_image(source, config))[np.newaxis], config)
+
+
+def _triple(values: tuple[float, ...]) -> Triple:
+    if len(values) != 3:
+        raise ValueError(f"mean and std must be three numbers each, not {len(values)}")
+    red, green, blue = values
+    return red, green, blue

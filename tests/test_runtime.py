@@ -1,0 +1,173 @@
+"""Photos to captions through the Python interface, on the tiny bundle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import encoded
+from PIL import Image
+from tiny_bundle import step_graph
+
+from edgecap.errors import BundleError, EngineError, ImageError, OptionError
+from edgecap.runtime import Caption, Captioner, load
+from edgecap.runtime.captioner import default_threads
+from edgecap.runtime.onnx_backend import OnnxBackend
+
+COLOURS = {"red": "A red photo.", "lime": "A green photo.", "blue": "A blue photo.", "black": "A dark photo."}
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"torch", "tensorflow", "onnx", "transformers", "click"}
+
+
+@pytest.mark.parametrize(("colour", "text"), COLOURS.items())
+@pytest.mark.parametrize("beam", [1, None, 100])
+def test_a_caption_says_what_is_there(captioner: Captioner, colour: str, text: str, beam: int | None) -> None:
+    caption = captioner.caption(encoded(colour), beam=beam)
+    assert caption.text == text
+    assert caption.tokens == tuple(text.lower().removesuffix(".").split())
+    assert captioner.bundle.vocabulary.words(caption.token_ids) == caption.tokens
+    assert caption.log_prob < 0 and not caption.truncated
+
+
+def test_attention_is_a_map_per_word(captioner: Captioner) -> None:
+    half_red = Image.new("RGB", (32, 32), "grey")
+    half_red.paste("red", (0, 0, 32, 16))
+    attention = captioner.caption(half_red).attention
+    assert attention.shape == (3, 2, 2) and attention.dtype == np.float32
+    np.testing.assert_allclose(attention.sum((1, 2)), 1, atol=1e-5)
+    assert np.abs(attention[:, 0] - attention[:, 1]).min() > 0.1  # upper and lower half differ
+
+
+def test_timings_add_up(captioner: Captioner) -> None:
+    for caption in (captioner.caption(encoded("red")), *captioner.caption_batch([encoded("red")] * 3)):
+        timings = caption.timings
+        parts = (timings.preprocess_ms, timings.encoder_ms, timings.steps_ms)
+        assert min(parts) > 0 and timings.total_ms == pytest.approx(sum(parts))
+        assert timings.steps == 4  # a, red, photo, <end>
+
+
+def test_a_batch_gives_what_single_photos_give(captioner: Captioner) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, 48, 64, 3), np.uint8)
+    photos = [*map(encoded, COLOURS), *noise]
+    together = captioner.caption_batch(photos, beam=2)
+    for one, other in zip([captioner.caption(photo, beam=2) for photo in photos], together, strict=True):
+        assert (one.text, one.token_ids) == (other.text, other.token_ids)
+        assert one.log_prob == pytest.approx(other.log_prob, abs=1e-5)
+        np.testing.assert_allclose(one.attention, other.attention, atol=1e-5)
+    assert captioner.caption_batch([]) == []
+
+
+def test_prepared_photos_are_captioned_as_they_are(captioner: Captioner) -> None:
+    prepared = captioner.prepare(encoded("blue"))
+    assert captioner.caption(prepared) == captioner.caption(encoded("blue"))
+    assert captioner.caption(prepared).timings.preprocess_ms == prepared.preprocess_ms
+
+
+def test_a_bad_photo_stops_its_batch(captioner: Captioner, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"no\.jpg: no such file"):
+        captioner.caption_batch([encoded("red"), tmp_path / "no.jpg"])
+
+
+def test_options_change_the_caption(captioner: Captioner) -> None:
+    cut = captioner.caption(encoded("red"), max_length=2, beam=1)
+    assert cut.tokens == ("a", "red") and cut.truncated
+    assert len(captioner.caption(encoded("red"), min_length=5).tokens) >= 5
+    assert captioner.options().beam == captioner.bundle.generation.beam
+    wrongs: list[dict[str, Any]] = [
+        {"beam": 0},
+        {"max_length": 1000},
+        {"length_penalty": float("nan")},
+        {"min_length": 7},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            captioner.caption(encoded("red"), **wrong)
+
+
+def test_threads_may_share_a_captioner(captioner: Captioner) -> None:
+    colours = list(COLOURS) * 10
+    with ThreadPoolExecutor(4) as pool:
+        captions = list(pool.map(lambda colour: captioner.caption(encoded(colour)), colours))
+    assert [caption.text for caption in captions] == [COLOURS[colour] for colour in colours]
+
+
+def test_a_closed_captioner_says_so(tiny_bundle: Path) -> None:
+    with load(tiny_bundle) as captioner:
+        assert captioner.backend.name.startswith("onnxruntime ")
+    captioner.close()
+    with pytest.raises(EngineError, match="closed"):
+        captioner.caption(encoded("red"))
+
+
+def test_the_fastest_precision_is_chosen(tiny_bundle: Path) -> None:
+    assert load(tiny_bundle).precision == "int8"
+    assert load(tiny_bundle, precision="fp32", backend="onnx").precision == "fp32"
+    assert 1 <= default_threads() <= 4
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"precision": "fp16"}, "has no fp16 graphs for onnx; it has: int8, fp32"),
+        ({"precision": "int4"}, "precision must be"),
+        ({"backend": "tflite"}, "no tflite graphs"),
+        ({"backend": "abacus"}, "backend must be"),
+        ({"threads": 0}, "threads must be"),
+    ],
+)
+def test_a_choice_that_is_not_there_is_refused(tiny_bundle: Path, options: dict[str, str], problem: str) -> None:
+    with pytest.raises(OptionError, match=problem):
+        load(tiny_bundle, **options)  # type: ignore[arg-type]
+
+
+def test_graphs_that_are_none_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BundleError, match="b: encoder: does not load in ONNX Runtime") as caught:
+        OnnxBackend(b"no graph", step_graph(), 1, "b")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BundleError, match="b: encoder: has the tensors"):
+        OnnxBackend(step_graph(), step_graph(), 1, "b")
+    assert capfd.readouterr().err == ""
+
+
+def test_an_engine_that_fails_is_one_line(captioner: Captioner, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(EngineError, match="ONNX Runtime failed") as caught:
+        captioner.backend.encode(np.zeros((1, 3, 31, 31), np.float32))
+    assert "\n" not in str(caught.value) and capfd.readouterr().err == ""
+
+
+def test_real_photos(captioner: Captioner, real_photos: list[Path]) -> None:
+    captions: list[Caption] = captioner.caption_batch(real_photos[:8])
+    assert all(caption.text.startswith("A ") for caption in captions)
+
+
+def python(code: str, *arguments: object) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_and_running_loads_nothing_heavy(tiny_bundle: Path, photo: Callable[..., Path]) -> None:
+    loaded = f"print(sorted({HEAVY} & set(sys.modules)), 'onnxruntime' in sys.modules)"
+    code = f"import sys, edgecap.runtime; {loaded}; "
+    run = f"print(edgecap.runtime.load(sys.argv[1]).caption(sys.argv[2]).text); {loaded}"
+    assert python(code + run, tiny_bundle, photo("red.jpg", "red")).splitlines() == [
+        "[] False",
+        "A red photo.",
+        "[] True",
+    ]
+
+
+def test_without_an_engine_the_extra_is_named(tiny_bundle: Path) -> None:
+    code = (
+        "import sys; sys.modules['onnxruntime'] = None; import edgecap.errors, edgecap.runtime\n"
+        "try: edgecap.runtime.load(sys.argv[1])\n"
+        "except edgecap.errors.MissingExtraError as error: print(error)"
+    )
+    assert "pip install 'edgecap[onnx]'" in python(code, tiny_bundle)
