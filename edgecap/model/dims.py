@@ -1,0 +1,62 @@
+"""The sizes of a captioner, which its checkpoint carries, and the named presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgecap.errors import ConfigError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x - 127) / 128 on 0..255
+STRIDE = 32  # of both backbones: pixels a side of one location
+
+
+@dataclass(frozen=True)
+class ModelDims:
+    """Everything that fixes the shapes and the input of a captioner, apart from its weights."""
+
+    preset: str
+    backbone: str  # shufflenet_v2_x1_0 | efficientnet_lite0
+    projection: tuple[int, ...]  # widths of the layers from the backbone's channels to the features
+    vocab_size: int
+    mean: tuple[float, ...]  # of the photo, per channel, on 0..1
+    std: tuple[float, ...]
+    activation: str = "relu"  # of the ShuffleNetV2 backbone: relu | leaky_relu
+    image_size: int = 224
+    attention_dim: int = 512
+    hidden_dim: int = 512
+    embedding_dim: int = 512
+
+    @property
+    def feature_dim(self) -> int:
+        return self.projection[-1]
+
+    @property
+    def locations(self) -> int:
+        return (self.image_size // STRIDE) ** 2
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ModelDims:
+        """Inverse of :meth:`to_json`. Raises ``TypeError`` on missing or unknown fields."""
+        lists = {name: tuple(document[name]) for name in ("projection", "mean", "std") if name in document}
+        return cls(**{**document, **lists})
+
+
+PRESETS: dict[str, ModelDims] = {
+    # The paper's student: 1024 -> 512 -> 512 after ShuffleNetV2, 2,041,060 encoder parameters.
+    "base": ModelDims("base", "shufflenet_v2_x1_0", (512, 512), 0, IMAGENET_MEAN, IMAGENET_STD),
+    "plus": ModelDims("plus", "efficientnet_lite0", (512,), 0, LITE_MEAN, LITE_STD),
+}
+
+
+def preset_dims(preset: str, vocab_size: int, **changes: Any) -> ModelDims:
+    """Dimensions of a named preset for a vocabulary. Raises ``ConfigError`` for an unknown name."""
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    return dataclasses.replace(PRESETS[preset], vocab_size=vocab_size, **changes)

@@ -1,0 +1,70 @@
+"""The log of a run: one CSV row a step or validation, and its curve as a picture."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One training step, or (with the val columns filled) the validation after an epoch."""
+
+    stage: str
+    epoch: int
+    step: int  # of the whole run
+    loss: float | None = None  # cross-entropy per word, nats
+    learning_rate: float | None = None
+    grad_norm: float | None = None  # before clipping
+    photos_per_second: float | None = None
+    val_cider_d: float | None = None  # x 100
+    val_bleu_4: float | None = None
+
+
+class TrainingLog:
+    """Appends to ``log.csv``; rows past ``step`` of an earlier, killed part of the run are dropped when it resumes."""
+
+    def __init__(self, path: Path, *, step: int) -> None:
+        self.path = path
+        kept = [row for row in self.rows() if int(row["step"]) <= step] if path.exists() else []
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(LogRow)])
+            writer.writeheader()
+            writer.writerows(kept)
+        partial.replace(path)
+
+    def append(self, row: LogRow) -> None:
+        """Add a row; numbers are kept to six digits."""
+        values = [f"{value:.6g}" if isinstance(value, float) else value for value in asdict(row).values()]
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow(values)
+
+    def rows(self) -> list[dict[str, str]]:
+        """Every row as it stands in the file."""
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def curve(self, column: str) -> tuple[list[int], list[float]]:
+        """Steps and values of the rows that fill ``column``."""
+        filled = [row for row in self.rows() if row[column]]
+        return [int(row["step"]) for row in filled], [float(row[column]) for row in filled]
+
+
+def plot_curve(log: TrainingLog, path: Path) -> None:
+    """Draw loss and validation CIDEr-D against the step."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.subplots()
+    left.plot(*log.curve("loss"), linewidth=0.8, color="tab:blue")
+    left.set(xlabel="step", ylabel="training loss, nats per word")
+    right = left.twinx()
+    right.plot(*log.curve("val_cider_d"), marker="o", color="tab:orange")
+    right.set(ylabel="CIDEr-D on val, greedy, x 100")
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, format="png", dpi=110)
+    partial.replace(path)

@@ -1,0 +1,49 @@
+"""What a run needs, beside its weights, to go on as if it had never stopped: position, optimizer, random numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands. The next batch is number ``batch`` of ``epoch`` of ``stage``."""
+
+    stage: int = 0
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0  # batches of the whole run
+    best_cider_d: float = -1.0  # of the best validation yet, x 100
+
+
+def pack_state(position: Position, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON part and the tensor part of a resumable checkpoint."""
+    tensors = {"rng.torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    return asdict(position), tensors
+
+
+def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give ``optimizer`` the moments of ``tensors``; none leave it fresh, as at the start of a stage."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = tensor
+    if state:
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def restore_random_numbers(tensors: dict[str, Tensor]) -> None:
+    """Continue the random numbers of the run that wrote ``tensors``."""
+    torch.set_rng_state(tensors["rng.torch"])
+    if torch.cuda.is_available() and "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"])
