@@ -1,0 +1,55 @@
+"""``MODEL_CARD.md``: figures as measured by the export, and the notes of whoever trained."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edgecap.model.checkpoint import Checkpoint
+
+
+def model_card(checkpoint: Checkpoint, name: str, evaluation: dict[str, Any], notes: str) -> str:
+    """Markdown. ``evaluation`` is the content of ``eval.json``; ``notes`` says data, licence and limits."""
+    dims, config = checkpoint.dims, checkpoint.config
+    parts = [
+        f"# {name}",
+        f"An image captioner of edgecap's preset `{dims.preset}`: {dims.backbone} encoder, LSTM decoder with attention "
+        f"over {dims.locations} locations, {len(checkpoint.vocabulary):,} words.",
+        notes.strip(),
+        _figures(evaluation),
+        f"Checkpoint SHA-256: `{evaluation['checkpoint_sha256']}`, chosen by {_choice(checkpoint.metrics)}.",
+        "## Training configuration\n\n```json\n" + json.dumps(config, indent=1) + "\n```",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _choice(metrics: dict[str, Any]) -> str:
+    if not metrics:
+        return "hand"
+    return f"its CIDEr-D of {metrics['CIDEr-D']:.2f} on {metrics['split']}, greedy, at step {metrics['step']:,}"
+
+
+def _figures(evaluation: dict[str, Any]) -> str:
+    results, protocol = evaluation.get("results"), evaluation.get("protocol")
+    if not results or not protocol:
+        return "## Figures\n\nNot evaluated: the export was given no captioned photos."
+    columns = list(next(iter(results.values())))
+    lines = [
+        "## Figures",
+        "",
+        f"{protocol['dataset']}, split {protocol['split']}, {protocol['photos']:,} photos, beam {protocol['beam']}, "
+        f"at most {protocol['max_length']} words, length penalty {protocol['length_penalty']:g}, "
+        f"{protocol['tokenizer']}; free-running decoding, {protocol['engine']}; x 100.",
+        "",
+        "| precision | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    lines += [
+        f"| {precision} | " + " | ".join(f"{scores[column]:.2f}" for column in columns) + " |"
+        for precision, scores in results.items()
+    ]
+    for precision, scores in results.items():
+        if "identical captions" in scores:
+            same, change = scores["identical captions"], scores["CIDEr-D change"]
+            lines.append(f"\n{precision} against fp32: CIDEr-D {change:+.2f}, {same:.1%} of captions identical.")
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""The two fp32 graphs of a checkpoint, from torch to simplified ONNX."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import onnxsim
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+from torch.export import Dim
+
+from edgecap.errors import ExportError
+from edgecap.model.captioner import CaptionModel
+from edgecap.runtime.bundle import SCHEMA_VERSION, TensorSpec
+from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
+
+
+class EncoderGraph(nn.Module):
+    """Once per photo: image (1, 3, S, S) -> features (1, L, D), keys (1, L, A), h0 (1, H), c0 (1, H)."""
+
+    def __init__(self, model: CaptionModel) -> None:
+        super().__init__()
+        self.encoder, self.decoder = model.encoder, model.decoder
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        features = self.encoder(image)  # (1, L, D)
+        return features, *self.decoder.init_state(features)
+
+
+class StepGraph(nn.Module):
+    """Once per word, for K hypotheses of each of N photos: the decoder's ``step``."""
+
+    def __init__(self, model: CaptionModel) -> None:
+        super().__init__()
+        self.decoder = model.decoder
+
+    def forward(
+        self, token: Tensor, h: Tensor, c: Tensor, features: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.decoder.step(token, h, c, features, keys)
+
+
+def export_encoder(model: CaptionModel, path: Path, opset: int) -> None:
+    """Write the fp32 encoder. Raises ``ExportError``."""
+    size = model.dims.image_size
+    _export(EncoderGraph(model), (torch.zeros(1, 3, size, size),), "encoder", path, opset, None)
+
+
+def export_step(model: CaptionModel, path: Path, opset: int) -> None:
+    """Write the fp32 decoder step, with the photo axis N and the hypothesis axis K dynamic. Raises ``ExportError``."""
+    dims = model.dims
+    photos, count = 2, 3  # any sizes but 1, which would be taken as constants
+    # Each input is a tensor of its own: torch.export takes one tensor given twice for one input.
+    inputs = (
+        torch.zeros(photos, count, dtype=torch.int64),
+        torch.zeros(photos, count, dims.hidden_dim),
+        torch.zeros(photos, count, dims.hidden_dim),
+        torch.zeros(photos, dims.locations, dims.feature_dim),
+        torch.zeros(photos, dims.locations, dims.attention_dim),
+    )
+    both = {0: Dim("N"), 1: Dim("K")}
+    per_photo = {0: both[0]}
+    _export(StepGraph(model), inputs, "decoder_step", path, opset, (both, both, both, per_photo, per_photo))
+
+
+def _export(
+    graph: nn.Module, inputs: tuple[Tensor, ...], role: str, path: Path, opset: int, dynamic: tuple[object, ...] | None
+) -> None:
+    names = {"encoder": (ENCODER_INPUTS, ENCODER_OUTPUTS), "decoder_step": (STEP_INPUTS, STEP_OUTPUTS)}[role]
+    try:
+        with warnings.catch_warnings(), _quiet("torch.onnx"):
+            warnings.simplefilter("ignore")  # the exporter's own remarks on its internals
+            program = torch.onnx.export(
+                graph.eval(),
+                inputs,
+                input_names=names[0],
+                output_names=names[1],
+                opset_version=opset,
+                dynamic_shapes=dynamic,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's errors share no base
+        raise ExportError("torch.onnx", role, " ".join(str(error).split())[:300]) from error
+    assert program is not None  # no file name was given
+    # Folding only: torch has fused BatchNorm and padding, and newer releases' fusions break up 3-D matrix products.
+    simplified, valid = onnxsim.simplify(program.model_proto, perform_optimization=False)
+    if not valid:
+        raise ExportError("onnxsim", role, "the simplified graph gives other outputs")
+    save_graph(simplified, path, role, "fp32")
+
+
+class _quiet:  # noqa: N801 - reads as a statement
+    """Loggers that say nothing below errors within the block."""
+
+    def __init__(self, *names: str) -> None:
+        self._loggers = [logging.getLogger(name) for name in names]
+
+    def __enter__(self) -> None:
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *error: object) -> None:
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)
+
+
+def save_graph(model: ModelProto, path: Path, role: str, precision: str) -> None:
+    """Write a graph that says itself what it is, whatever becomes of its manifest."""
+    properties = {"role": role, "precision": precision, "schema_version": str(SCHEMA_VERSION)}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {f"edgecap.{name}": value for name, value in properties.items()})
+    onnx.checker.check_model(model)
+    onnx.save_model(model, path)
+
+
+def tensor_specs(model: ModelProto) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of a graph, as the manifest lists them."""
+
+    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
+        tensor = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+        return TensorSpec(value.name, dtype, tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim))
+
+    return tuple(map(spec, model.graph.input)), tuple(map(spec, model.graph.output))

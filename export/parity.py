@@ -1,0 +1,94 @@
+"""Each exported graph against the torch model on real photos; a graph beyond its tolerance fails the export."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecap.errors import ExportError
+from edgecap.export.recipe import Tolerances
+from edgecap.runtime.backend import Backend, Encoded, FloatArray, Step
+from edgecap.runtime.vocabulary import Vocabulary
+
+HYPOTHESES = 3
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far one output of one graph is from torch's."""
+
+    graph: str
+    precision: str
+    tensor: str
+    max_difference: float  # absolute
+    snr_db: float | None  # 10 log10 of signal power over error power; None where the error is 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_parity(
+    reference: Backend, exported: Backend, precision: str, images: FloatArray, tolerances: Tolerances
+) -> list[Parity]:
+    """Compare both graphs on photos (N, 3, S, S). Raises ``ExportError`` naming the graph and the tensor.
+
+    The step runs twice, on the reference's own encoding and states, so that its errors are its own.
+    """
+    expected = reference.encode(images)
+    rows = _rows("encoder", precision, vars(expected), vars(exported.encode(images)))
+    token = np.full((len(images), 1), Vocabulary.start_id, np.int64)  # (N, 1)
+    h, c = expected.h0[:, None], expected.c0[:, None]  # (N, 1, H)
+    first, other_first = _both_steps(reference, exported, token, h, c, expected)
+    best = np.argsort(-first.log_probs[:, 0], axis=-1)[:, :HYPOTHESES]  # (N, K)
+    h, c = (np.repeat(state, HYPOTHESES, axis=1) for state in (first.h, first.c))  # (N, K, H)
+    second, other_second = _both_steps(reference, exported, best, h, c, expected)
+    for wanted, found in ((first, other_first), (second, other_second)):
+        rows += _rows("decoder_step", precision, vars(wanted), vars(found))
+    for row in rows:
+        _check(row, tolerances)
+    return _worst(rows)
+
+
+def _both_steps(
+    reference: Backend, exported: Backend, token: NDArray[np.int64], h: FloatArray, c: FloatArray, encoded: Encoded
+) -> tuple[Step, Step]:
+    step, other = (backend.step(token, h, c, encoded.features, encoded.keys) for backend in (reference, exported))
+    return step, other
+
+
+def _rows(graph: str, precision: str, expected: dict[str, FloatArray], found: dict[str, FloatArray]) -> list[Parity]:
+    return [_parity(graph, precision, name, expected[name], found[name]) for name in expected]
+
+
+def _parity(graph: str, precision: str, name: str, expected: FloatArray, found: FloatArray) -> Parity:
+    error = found.astype(np.float64) - expected
+    noise = float(np.mean(error**2))
+    snr = 10 * math.log10(float(np.mean(expected.astype(np.float64) ** 2)) / noise) if noise > 0 else None
+    return Parity(graph, precision, name, float(np.abs(error).max()), snr)
+
+
+def _check(row: Parity, tolerances: Tolerances) -> None:
+    if row.precision == "int8":
+        encoder = row.graph == "encoder"
+        least = tolerances.encoder_int8_min_snr if encoder else tolerances.step_int8_min_snr
+        if not (row.snr_db is None or row.snr_db >= least):
+            raise ExportError("parity", f"{row.graph}.int8", f"{row.tensor} at {row.snr_db:.1f} dB, {least} are needed")
+    elif not row.max_difference <= tolerances.fp32_max_difference:  # also when it is NaN
+        limit = tolerances.fp32_max_difference
+        problem = f"{row.tensor} is off by {row.max_difference:.2g}, {limit:.2g} is allowed"
+        raise ExportError("parity", f"{row.graph}.{row.precision}", problem)
+
+
+def _worst(rows: Iterable[Parity]) -> list[Parity]:
+    """Of several comparisons of one tensor, the worst."""
+    worst: dict[tuple[str, str], Parity] = {}
+    for row in rows:
+        key = (row.graph, row.tensor)
+        if key not in worst or row.max_difference > worst[key].max_difference:
+            worst[key] = row
+    return list(worst.values())

@@ -1,0 +1,92 @@
+"""INT8 graphs for ONNX Runtime: a static encoder, a dynamic decoder step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from edgecap.errors import ExportError
+from edgecap.export.graphs import save_graph
+
+METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+}
+
+
+class _PhotoReader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, tensors: Iterator[NDArray[np.float32]]) -> None:
+        self._tensors = tensors
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        tensor = next(self._tensors, None)
+        return None if tensor is None else {"image": tensor}
+
+
+def quantize_encoder(fp32: Path, int8: Path, tensors: Iterator[NDArray[np.float32]], method: str) -> None:
+    """Quantize-dequantize pairs with ranges measured on ``tensors``, each (1, 3, S, S). Raises ``ExportError``."""
+    reader = _PhotoReader(tensors)
+
+    def quantize() -> None:
+        quantize_static(
+            fp32,
+            int8,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=METHODS[method],
+        )
+
+    _quantized(quantize, int8, "encoder")
+
+
+def quantize_step(fp32: Path, int8: Path) -> None:
+    """Dynamic INT8 matrix products and an int8 embedding table. Raises ``ExportError``.
+
+    The energy product has one output column: quantizing it saves nothing and moves the attention.
+    """
+    graph = onnx.load_model(fp32).graph
+    columns = {tensor.name: tensor.dims[-1] for tensor in graph.initializer if tensor.dims}
+    narrow = [node.name for node in graph.node if node.op_type == "MatMul" and columns.get(node.input[1]) == 1]
+
+    def quantize() -> None:
+        quantize_dynamic(
+            fp32,
+            int8,
+            op_types_to_quantize=["MatMul", "Gather"],
+            nodes_to_exclude=narrow,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+
+    _quantized(quantize, int8, "decoder_step")
+
+
+def _quantized(quantize: object, int8: Path, role: str) -> None:
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # its advice on preprocessing goes to the root logger
+    try:
+        quantize()  # type: ignore[operator]
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ExportError("quantization", role, " ".join(str(error).split())[:300]) from error
+    finally:
+        logger.setLevel(level)
+    save_graph(onnx.load_model(int8), int8, role, "int8")

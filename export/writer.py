@@ -1,0 +1,100 @@
+"""Collects the files of a bundle beside their final place, and puts them there whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import onnx
+
+import edgecap
+from edgecap.errors import BundleError
+from edgecap.export.atomic import replace_directory
+from edgecap.export.graphs import tensor_specs
+from edgecap.runtime.bundle import MANIFEST, Bundle, Dims, FileEntry, Manifest, bundle_id
+
+
+class BundleWriter:
+    """A context: on success the bundle stands at ``target``, on any error what was there before is untouched."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self._entries: list[FileEntry] = []
+
+    def __enter__(self) -> Self:
+        if self.target.exists() and not self.target.is_dir():
+            raise BundleError(self.target, "is a file: name a directory for the bundle")
+        if self.target.is_dir() and any(self.target.iterdir()) and not (self.target / MANIFEST).is_file():
+            raise BundleError(self.target, "holds other files and is no bundle: name another directory")
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            # On the target's own file system, so that one rename can put it in place.
+            self.folder = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
+        except OSError as error:
+            raise BundleError(self.target, f"cannot be written: {error.strerror}") from error
+        self.folder.chmod(0o755)  # mkdtemp's is private
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def path(self, name: str) -> Path:
+        """Where to write the file ``name`` of the bundle."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def add_graph(self, name: str, role: str, precision: str) -> None:
+        """List an ONNX graph that was written to :meth:`path`."""
+        model = onnx.load_model(self.folder / name)
+        inputs, outputs = tensor_specs(model)
+        opset = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+        entry = FileEntry(
+            name,
+            role,
+            **self._identity(name),
+            runtime="onnx",
+            precision=precision,
+            opset=opset,
+            ir_version=model.ir_version,
+            inputs=inputs,
+            outputs=outputs,
+        )
+        self._entries.append(entry)
+
+    def add_bytes(self, name: str, role: str, content: bytes) -> None:
+        """Write and list a file."""
+        self.path(name).write_bytes(content)
+        self._entries.append(FileEntry(name, role, **self._identity(name)))
+
+    def add_json(self, name: str, role: str, document: dict[str, Any]) -> None:
+        """Write and list a JSON document."""
+        self.add_bytes(name, role, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def _identity(self, name: str) -> dict[str, Any]:
+        content = (self.folder / name).read_bytes()
+        return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+    def finish(self, name: str, preset: str, dims: Dims) -> Bundle:
+        """Write the manifest, open the bundle as the runtime will, and put it in place. Raises ``BundleError``."""
+        manifest = Manifest(
+            bundle_id=bundle_id(self._entries),
+            name=name,
+            preset=preset,
+            created_by=f"edgecap {edgecap.__version__}",
+            min_runtime=edgecap.__version__,
+            dims=dims,
+            files=tuple(self._entries),
+        )
+        content = json.dumps(manifest.to_json(), indent=1) + "\n"
+        (self.folder / MANIFEST).write_text(content, encoding="utf-8")
+        Bundle.open(self.folder)
+        replace_directory(self.folder, self.target)
+        return Bundle.open(self.target)
