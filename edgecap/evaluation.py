@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +50,8 @@ def score_split(
     hypotheses: Mapping[str, Hypothesis],
     vocabulary: Vocabulary,
     *,
-    java: bool = False,
+    extra: Collection[str] = (),
 ) -> Scores:
-    """Scores of decoded captions against all captions of each photo."""
+    """Scores of decoded captions against all captions of each photo; ``extra`` as of :func:`edgecap.metrics.score`."""
     candidates = {photo.id: vocabulary.words(hypotheses[photo.id].token_ids) for photo in photos}
-    return score(candidates, {photo.id: photo.captions for photo in photos}, java=java)
+    return score(candidates, {photo.id: photo.captions for photo in photos}, extra=extra)
