@@ -39,11 +39,11 @@ def main(photos: tuple[Path, ...], bundle: str | None, precision: str, threads: 
     for count in map(int, threads.split(",")):
         with load(bundle, precision=precision, threads=count) as captioner:
             named = f"{captioner.bundle.manifest.name} {captioner.precision}, {captioner.backend.name}"
-            rows += [(count, beam, *measure(captioner, photos, beam)) for beam in map(int, beams.split(","))]
+            rows += [(count, beam, measure(captioner, photos, beam)) for beam in map(int, beams.split(","))]
     click.echo(f"{named}, {platform.machine()}, {len(photos)} photos, medians in ms\n")
     click.echo("| threads | beam | " + " | ".join(COLUMNS) + " |")
     click.echo("|---" * (2 + len(COLUMNS)) + "|")
-    for count, beam, *values in rows:
+    for count, beam, values in rows:
         click.echo(f"| {count} | {beam} | " + " | ".join(f"{value:.1f}" for value in values) + " |")
 
 

@@ -23,10 +23,11 @@ from edgecap.export.quantization import quantize_encoder, quantize_step
 from edgecap.export.recipe import ExportRecipe
 from edgecap.export.writer import BundleWriter
 from edgecap.model.checkpoint import Checkpoint, load_checkpoint
+from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
 from edgecap.model.torch_backend import TorchBackend
 from edgecap.runtime.backend import FloatArray
-from edgecap.runtime.bundle import Bundle, Dims, GenerationConfig
+from edgecap.runtime.bundle import Bundle, Dims
 from edgecap.runtime.captioner import default_threads
 from edgecap.runtime.onnx_backend import OnnxBackend
 from edgecap.runtime.preprocess import to_tensor
@@ -73,7 +74,7 @@ class _Export:
         self.recipe = request.recipe
         self.vocabulary = checkpoint.vocabulary
         self.preprocess = preprocess_config(checkpoint.dims)
-        self.generation = GenerationConfig()
+        self.generation = default_generation(checkpoint.vocabulary)
         self.model = checkpoint.model()
         # fp32 is always made: it is what the others are measured against.
         self.precisions = ("fp32", *(name for name in self.recipe.precisions if name != "fp32"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,12 +17,18 @@ class Detokenizer:
 
     capitalize_first: bool = True
     final: str = "."
+    # In order, on the words with a space on either side. Karpathy's tokens have lost apostrophes and hyphens.
+    replacements: tuple[tuple[str, str], ...] = ((" s ", "'s "), (" t shirt", " t-shirt"))
 
     def __call__(self, tokens: Iterable[str]) -> str:
         """Join ``tokens``: ``["a", "dog"] -> "A dog."``; no tokens give an empty string."""
         text = " ".join(tokens)
         if not text:
             return ""
+        text = f" {text} "
+        for old, new in self.replacements:
+            text = text.replace(old, new)
+        text = text.strip()
         if self.capitalize_first:
             text = text[0].upper() + text[1:]
         return text + self.final
@@ -76,10 +82,12 @@ class Vocabulary:
         return {
             "tokens": list(self.tokens),
             "special_ids": {token: index for index, token in enumerate(SPECIAL_TOKENS)},
-            "detokenizer": {"capitalize_first": self.detokenizer.capitalize_first, "final": self.detokenizer.final},
+            "detokenizer": asdict(self.detokenizer),
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Vocabulary:
         """Inverse of :meth:`to_json`. Raises ``ValueError``, ``KeyError`` or ``TypeError`` on another document."""
-        return cls(tuple(document["tokens"]), Detokenizer(**document["detokenizer"]))
+        rules = document["detokenizer"]
+        replacements = tuple((str(old), str(new)) for old, new in rules["replacements"])
+        return cls(tuple(document["tokens"]), Detokenizer(**{**rules, "replacements": replacements}))

