@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import sys
@@ -73,6 +74,11 @@ class LazyGroup(click.Group):
                 raise
             extra = SUBCOMMANDS[ctx.invoked_subcommand].extra if ctx.invoked_subcommand else "dev"
             fail(str(MissingExtraError(library, extra)))
+            ctx.exit(EXIT_FAILURE)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader has gone: click leaves quietly
+            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             ctx.exit(EXIT_FAILURE)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)

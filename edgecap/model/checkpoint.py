@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool) -> None:
-    """Write atomically: a killed save leaves the file as it was.
+    """Write atomically: a save that is killed or fails leaves the file as it was. Raises ``CheckpointError``.
 
     ``half`` stores matrices as float16; vectors stay float32 (a BatchNorm variance may exceed float16's range).
     """
@@ -61,10 +61,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool) -> None:
         "training": checkpoint.training,
     }
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, {"format": FORMAT, "checkpoint": json.dumps(document)})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        save_file(tensors, partial, {"format": FORMAT, "checkpoint": json.dumps(document)})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(path, f"cannot be written: {error}") from error
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:

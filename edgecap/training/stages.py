@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.evaluation import EVALUATION_BATCH, encoded_photos
@@ -27,6 +26,7 @@ from edgecap.runtime.vocabulary import Vocabulary
 from edgecap.training.batches import Batch, EpochOrder, grid_batches, image_batches
 from edgecap.training.config import Stage, TrainConfig
 from edgecap.training.feature_cache import GridCache, Grids
+from edgecap.training.progress import progress
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class FrozenStage(TrainingStage):
 
     def prepare(self, cache: Path) -> None:
         data, views = self.data, self.config.views
-        with tqdm(total=len(data.train) * views + len(data.val), unit="photo", desc="caching features") as bar:
+        with progress("caching features", len(data.train) * views + len(data.val)) as bar:
             grids = GridCache(cache, self.model.encoder, data.preprocess, self.config, bar.update)
             self._train_views = grids.views(data.train, views)
             self._val_grids = grids.views(data.val, 1)[0]

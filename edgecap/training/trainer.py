@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from torch.optim import AdamW
-from tqdm import tqdm
 
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.errors import CheckpointError, ConfigError
@@ -26,6 +25,7 @@ from edgecap.training.batches import Batch, made_ahead
 from edgecap.training.config import TrainConfig
 from edgecap.training.interrupt import StopRequest
 from edgecap.training.log import LogRow, TrainingLog, plot_curve
+from edgecap.training.progress import progress
 from edgecap.training.stages import EndToEndStage, FrozenStage, TrainingData, TrainingStage
 from edgecap.training.state import Position, pack_state, restore_random_numbers, unpack_optimizer
 
@@ -127,10 +127,7 @@ class Trainer:
         photos, done = len(stage.data.train), self.position.batch * self.config.batch_size
         description = f"{stage.name} {epoch + 1}/{stage.options.epochs}"
         self.model.train()
-        with (
-            StopRequest() as stop,
-            tqdm(total=photos, initial=min(done, photos), unit="photo", desc=description, mininterval=1) as bar,
-        ):
+        with StopRequest() as stop, progress(description, photos, min(done, photos)) as bar:
             batches = stage.batches(epoch, self.position.batch)
             for batch in made_ahead(batches):
                 began = time.perf_counter()
