@@ -53,6 +53,8 @@ def _without_classifier(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _load(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> list[str]:
     """Load what fits; returns the names that start fresh. Raises if nothing fits, or a name or shape is foreign."""
+    if not weights:
+        raise CheckpointError(source, "holds no tensor of a backbone")
     expected = backbone.state_dict()
     for name, tensor in weights.items():
         if name not in expected:

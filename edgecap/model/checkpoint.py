@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from edgecap.errors import CheckpointError
+from edgecap.errors import CheckpointError, ConfigError
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.dims import ModelDims
 from edgecap.runtime.vocabulary import Vocabulary
@@ -87,17 +87,23 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
         raise CheckpointError(path, f"is torn or not a safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(path, "is a safetensors file, but not a checkpoint of edgecap")
-    document = json.loads(metadata["checkpoint"])
-    if document["schema_version"] > SCHEMA_VERSION:
-        raise CheckpointError(path, f"was written by a newer edgecap (schema {document['schema_version']}): upgrade")
+    try:
+        document = json.loads(metadata["checkpoint"])
+        schema = document["schema_version"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(path, f"has broken metadata: {error}") from error
+    if type(schema) is int and schema > SCHEMA_VERSION:
+        raise CheckpointError(path, f"was written by a newer edgecap (schema {schema}): upgrade")
+    if schema != SCHEMA_VERSION:
+        raise CheckpointError(path, f"has the unknown schema {schema!r}")
     try:
         checkpoint = Checkpoint(
             dims=ModelDims.from_json(document["dims"]),
             vocabulary=Vocabulary.from_json(document["vocabulary"]),
             weights=_part(tensors, "model."),
-            config=document["config"],
-            metrics=document["metrics"],
-            training=document["training"],
+            config=dict(document["config"]),
+            metrics=dict(document["metrics"]),
+            training=dict(document["training"]),
             training_tensors=_part(tensors, "training."),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -116,11 +122,20 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _check_weights(path: Path, checkpoint: Checkpoint) -> None:
-    with torch.device("meta"):
-        expected = CaptionModel(checkpoint.dims).state_dict()
+    dims = checkpoint.dims
+    if len(checkpoint.vocabulary) != dims.vocab_size:
+        raise CheckpointError(path, f"has {len(checkpoint.vocabulary)} words, its dims say {dims.vocab_size}")
+    try:
+        with torch.device("meta"):
+            expected = CaptionModel(dims).state_dict()
+    except (ConfigError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(path, f"has dims that no model can have: {error}") from error
     for name, tensor in expected.items():
         if name not in checkpoint.weights:
-            raise CheckpointError(path, f"lacks the tensor {name} of preset {checkpoint.dims.preset!r}")
+            raise CheckpointError(path, f"lacks the tensor {name} of preset {dims.preset!r}")
         if checkpoint.weights[name].shape != tensor.shape:
             found, wanted = tuple(checkpoint.weights[name].shape), tuple(tensor.shape)
             raise CheckpointError(path, f"tensor {name} has shape {found}, preset and vocabulary want {wanted}")
+    foreign = sorted(checkpoint.weights.keys() - expected.keys())
+    if foreign:
+        raise CheckpointError(path, f"holds the tensor {foreign[0]}, which preset {dims.preset!r} does not have")

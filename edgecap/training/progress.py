@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 TERMINAL_SECONDS, LOG_SECONDS = 1, 60  # between two updates: a file keeps every one of them
 
 
-def progress(description: str, photos: int, done: int = 0) -> tqdm[None]:
+def progress(description: str, photos: int, done: int = 0) -> tqdm[Any]:
     """A bar on stderr over ``photos``, of which ``done`` were done before."""
     seconds = TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS
-    bar: tqdm[None] = tqdm(
+    bar: tqdm[Any] = tqdm(
         total=photos, initial=done, unit="photo", desc=description, mininterval=seconds, maxinterval=seconds
     )
     return bar
