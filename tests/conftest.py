@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +17,8 @@ from tiny_bundle import write_tiny_bundle
 
 from edgecap.runtime import Captioner, load
 
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 
 
@@ -72,3 +77,10 @@ def png_header(width: int, height: int) -> bytes:
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
     )
+
+
+def edgecap(*arguments: object, stdin: bytes = b"", **environment: str) -> tuple[int, list[str], list[str]]:
+    """Exit code, lines of stdout, lines of stderr."""
+    command = [sys.executable, "-m", "edgecap", *map(str, arguments)]
+    run = subprocess.run(command, input=stdin, capture_output=True, env={**ENVIRONMENT, **environment})
+    return run.returncode, run.stdout.decode().splitlines(), run.stderr.decode().splitlines()

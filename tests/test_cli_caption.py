@@ -14,19 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import encoded, png_header
+from conftest import ENVIRONMENT, edgecap, encoded, png_header
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 Photo = Callable[..., Path]
-
-
-def edgecap(*arguments: object, stdin: bytes = b"", **environment: str) -> tuple[int, list[str], list[str]]:
-    """Exit code, lines of stdout, lines of stderr."""
-    command = [sys.executable, "-m", "edgecap", *map(str, arguments)]
-    run = subprocess.run(command, input=stdin, capture_output=True, env={**ENVIRONMENT, **environment})
-    return run.returncode, run.stdout.decode().splitlines(), run.stderr.decode().splitlines()
 
 
 def test_one_photo_is_only_its_caption(tiny_bundle: Path, photo: Photo) -> None:

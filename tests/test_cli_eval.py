@@ -1,0 +1,65 @@
+"""``edgecap eval`` on a tiny dataset whose photos the tiny bundle describes, and what it says of wrong input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import edgecap, encoded
+
+COLOURS = ("red", "lime", "blue")
+NAMES = {"red": "red", "lime": "green", "blue": "blue"}
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Three val photos; of the last one the references say something else than the bundle does."""
+    (tmp_path / "images").mkdir()
+    images = []
+    for colour in COLOURS:
+        (tmp_path / "images" / f"{colour}.jpg").write_bytes(encoded(colour))
+        said = ["a", NAMES[colour], "photo"] if colour != "blue" else ["some", "quite", "other", "sentence"]
+        images.append({"filename": f"{colour}.jpg", "split": "val", "sentences": [{"tokens": said}]})
+    (tmp_path / "dataset_colours.json").write_text(json.dumps({"dataset": "colours", "images": images}))
+    return tmp_path
+
+
+def test_report_names_protocol_and_figures(tiny_bundle: Path, dataset: Path) -> None:
+    code, out, _ = edgecap("eval", "--bundle", tiny_bundle, "--data", dataset, "--beam", 2, "--precision", "fp32")
+    assert code == 0
+    assert out[0].startswith("tiny-test@") and " fp32, onnxruntime " in out[0]
+    assert out[1] == "colours val, 3 photos, beam 2, at most 6 words, length penalty 0, Karpathy's tokens"
+    figures = {row.split()[0]: float(row.split()[1]) for row in out[2:]}
+    # 6 of the 9 words are right; the references have 10 words, so the brevity penalty is exp(1 - 10 / 9).
+    assert figures["BLEU-1"] == pytest.approx(100 * 6 / 9 * 2.718281828 ** (1 - 10 / 9), abs=0.01)
+    assert set(figures) == {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"}
+
+
+def test_json_report_and_captions_file(tiny_bundle: Path, dataset: Path, tmp_path: Path) -> None:
+    file = tmp_path / "captions.json"
+    code, out, _ = edgecap("eval", "--bundle", tiny_bundle, "--data", dataset, "--json", "--captions", file)
+    assert code == 0
+    report = json.loads(out[0])
+    assert (report["split"], report["photos"], report["beam"]) == ("val", 3, 3)
+    expected = {f"{colour}.jpg": f"A {NAMES[colour]} photo." for colour in COLOURS}
+    assert json.loads(file.read_text()) == expected
+
+
+def test_wrong_input_is_one_line(tiny_bundle: Path, dataset: Path) -> None:
+    arguments = ("eval", "--bundle", tiny_bundle, "--data", dataset)
+    source = dataset / "dataset_colours.json"
+    code, out, err = edgecap(*arguments, "--split", "test")
+    assert (code, out) == (1, [])
+    assert err == [f"edgecap: {source}: no photos in split 'test' (splits present: val)"]
+    (dataset / "images" / "lime.jpg").write_bytes(b"no photo")
+    code, out, err = edgecap(*arguments)
+    assert (code, out) == (1, [])
+    assert err[-1] == f"edgecap: {dataset / 'images' / 'lime.jpg'}: is not a photo that Pillow can read"
+    code, out, err = edgecap(*arguments, "--checkpoint", "x.safetensors")
+    assert (code, out) == (2, []) and "not both" in err[-1]
+
+
+def test_data_may_come_from_the_environment(tiny_bundle: Path, dataset: Path) -> None:
+    code, out, _ = edgecap("eval", "--bundle", tiny_bundle, EDGECAP_DATA=str(dataset))
+    assert code == 0 and out[1].startswith("colours val")
