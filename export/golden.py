@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -30,7 +31,7 @@ def golden_record(
     start = np.full((1, 1), vocabulary.start_id, np.int64)
     step = backend.step(start, encoded.h0[:, None], encoded.c0[:, None], encoded.features, encoded.keys)
     captions = {}
-    for name, options in (("greedy", DecodingOptions(beam=1, max_length=default.max_length)), ("beam", default)):
+    for name, options in (("greedy", replace(default, beam=1)), ("beam", default)):
         best = decode(backend, encoded, vocabulary, options)[0][0]
         captions[name] = {
             "beam": options.beam,

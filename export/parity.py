@@ -68,8 +68,16 @@ def _rows(graph: str, precision: str, expected: dict[str, FloatArray], found: di
 def _parity(graph: str, precision: str, name: str, expected: FloatArray, found: FloatArray) -> Parity:
     error = found.astype(np.float64) - expected
     noise = float(np.mean(error**2))
-    snr = 10 * math.log10(float(np.mean(expected.astype(np.float64) ** 2)) / noise) if noise > 0 else None
-    return Parity(graph, precision, name, float(np.abs(error).max()), snr)
+    signal = float(np.mean(expected.astype(np.float64) ** 2))
+    return Parity(graph, precision, name, float(np.abs(error).max()), _decibels(signal, noise))
+
+
+def _decibels(signal: float, noise: float) -> float | None:
+    """None without noise; NaN, which no limit allows, when either is."""
+    if noise == 0:
+        return None
+    ratio = signal / noise
+    return -math.inf if ratio == 0 else 10 * math.log10(ratio)
 
 
 def _check(row: Parity, tolerances: Tolerances) -> None:

@@ -18,7 +18,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from edgecap.errors import ExportError
+from edgecap.errors import EdgecapError, ExportError
 from edgecap.export.graphs import save_graph
 
 METHODS = {
@@ -85,6 +85,8 @@ def _quantized(quantize: object, int8: Path, role: str) -> None:
     logger.setLevel(logging.ERROR)  # its advice on preprocessing goes to the root logger
     try:
         quantize()  # type: ignore[operator]
+    except EdgecapError:  # a calibration photo that cannot be read
+        raise
     except (ValueError, RuntimeError, OSError) as error:
         raise ExportError("quantization", role, " ".join(str(error).split())[:300]) from error
     finally:

@@ -24,6 +24,7 @@ class BundleWriter:
 
     def __init__(self, target: Path) -> None:
         self.target = target
+        self._place = target.resolve()  # a link to a directory stays a link
         self._entries: list[FileEntry] = []
 
     def __enter__(self) -> Self:
@@ -32,9 +33,9 @@ class BundleWriter:
         if self.target.is_dir() and any(self.target.iterdir()) and not (self.target / MANIFEST).is_file():
             raise BundleError(self.target, "holds other files and is no bundle: name another directory")
         try:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
+            self._place.parent.mkdir(parents=True, exist_ok=True)
             # On the target's own file system, so that one rename can put it in place.
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
+            self.folder = Path(tempfile.mkdtemp(prefix=f".{self._place.name}.", dir=self._place.parent))
         except OSError as error:
             raise BundleError(self.target, f"cannot be written: {error.strerror}") from error
         self.folder.chmod(0o755)  # mkdtemp's is private
@@ -96,5 +97,5 @@ class BundleWriter:
         content = json.dumps(manifest.to_json(), indent=1) + "\n"
         (self.folder / MANIFEST).write_text(content, encoding="utf-8")
         Bundle.open(self.folder)
-        replace_directory(self.folder, self.target)
-        return Bundle.open(self.target)
+        replace_directory(self.folder, self._place)
+        return Bundle.open(self._place)

@@ -60,6 +60,17 @@ def real_photos() -> list[Path]:
     return photos
 
 
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """Threads that wait for each other at every layer are slow where the cores are taken."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def encoded(colour: str, size: tuple[int, int] = (64, 48), file_format: str = "JPEG") -> bytes:
     """The bytes of a photo of one colour."""
     buffer = io.BytesIO()

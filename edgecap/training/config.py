@@ -58,6 +58,7 @@ class TrainConfig:
                 self.batch_size, self.min_count, self.max_words, self.views, self.checkpoint_every
             )
             >= 1,
+            "seed must be in [0, 2 ** 63)": 0 <= self.seed < 2**63,
             "dropout must be in [0, 1)": 0 <= self.dropout < 1,
             "crop must be in (0, 1]": 0 < self.crop <= 1,
             "weight_decay must not be negative": self.weight_decay >= 0,
@@ -91,13 +92,15 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     if path is not None:
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: is not a readable TOML file: {error}") from error
     for name, value in overrides.items():
         table = document
         *parents, leaf = name.split(".")
         for parent in parents:
             table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"training configuration: {parent} must be a table to have {name!r}")
         table[leaf] = value
     return TrainConfig.from_json(document)
 

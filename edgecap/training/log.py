@@ -23,11 +23,16 @@ class LogRow:
 
 
 class TrainingLog:
-    """Appends to ``log.csv``; rows past ``step`` of an earlier, killed part of the run are dropped when it resumes."""
+    """Appends to ``log.csv``; rows past ``step`` of an earlier, killed part of the run are dropped when it resumes.
 
-    def __init__(self, path: Path, *, step: int) -> None:
+    ``validated`` says whether the validation after ``step``, if there is one, is behind the run or will come again.
+    """
+
+    def __init__(self, path: Path, *, step: int, validated: bool) -> None:
         self.path = path
-        kept = [row for row in self.rows() if int(row["step"]) <= step] if path.exists() else []
+        last = (step, validated)
+        rows = self.rows() if path.exists() else []
+        kept = [row for row in rows if (int(row["step"]), bool(row["val_cider_d"])) <= last]
         partial = path.with_name(path.name + ".partial")
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(LogRow)])

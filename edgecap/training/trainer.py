@@ -73,7 +73,8 @@ class Trainer:
             FrozenStage(0, config.frozen, config, self.model, data),
             EndToEndStage(1, config.end_to_end, config, self.model, data),
         )
-        self.log = TrainingLog(folder / "log.csv", step=self.position.step)
+        # A validation ends its epoch: with batches of the epoch behind it, the position is before one.
+        self.log = TrainingLog(folder / "log.csv", step=self.position.step, validated=self.position.batch == 0)
 
     def _saved(self, resume: bool) -> Checkpoint | None:
         """The checkpoint to resume. Raises if there is one and it is not to be resumed, or has another config."""
@@ -141,11 +142,14 @@ class Trainer:
                 self.log.append(LogRow(stage.name, epoch + 1, step, loss, rate, norm, speed))
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update(count)
-                if stop.requested or step % self.config.checkpoint_every == 0:
-                    self._save(optimizer)
                 if stop.requested:
-                    self.say(f"stopped at step {step:,}; continue with --resume")
-                    raise KeyboardInterrupt
+                    break
+                if step % self.config.checkpoint_every == 0:
+                    self._save(optimizer)
+        if stop.requested:  # also by a signal after the last step
+            self._save(optimizer)
+            self.say(f"stopped at step {self.position.step:,}; continue with --resume")
+            raise KeyboardInterrupt
 
     def _step(self, stage: TrainingStage, optimizer: AdamW, batch: Batch) -> tuple[float, float]:
         """Learn one batch; returns the cross-entropy per word in nats and the gradient's norm before clipping."""

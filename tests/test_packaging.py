@@ -1,0 +1,101 @@
+"""What the wheel will hold, against the tree: packages, their files, and the links that stand for them in place."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import edgecap
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
+MAPPED: dict[str, str] = SETUPTOOLS["package-dir"]
+DEFAULT_BUNDLE = ROOT / "models" / "plus" / "bundle"
+
+
+def folder_of(package: str) -> Path:
+    return ROOT / MAPPED.get(package, package.replace(".", "/"))
+
+
+def other_files(folder: Path) -> set[Path]:
+    """Files beside a package's modules; its subpackages have theirs."""
+    return {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc")}
+
+
+def shipped(package: str) -> set[Path]:
+    patterns = SETUPTOOLS["package-data"].get(package, [])
+    return {path for pattern in patterns for path in folder_of(package).glob(pattern) if path.is_file()}
+
+
+def test_every_package_of_the_tree_is_listed() -> None:
+    """One that is missing from the list imports in an editable install and is absent from the wheel."""
+    found = {"edgecap"}
+    for folder, names, _ in os.walk(ROOT / "edgecap", followlinks=True):
+        packages = [name for name in names if (Path(folder) / name / "__init__.py").is_file()]
+        found |= {".".join((Path(folder) / name).relative_to(ROOT).parts) for name in packages}
+        names[:] = packages
+    assert found == set(SETUPTOOLS["packages"]) and len(SETUPTOOLS["packages"]) == len(found)
+
+
+def test_every_module_is_in_a_listed_package() -> None:
+    folders = {folder_of(package).resolve() for package in SETUPTOOLS["packages"]}
+    modules = [path for top in ("edgecap", *MAPPED.values()) for path in (ROOT / top).rglob("*.py")]
+    assert [path for path in modules if path.parent.resolve() not in folders] == []
+
+
+def test_links_are_relative_and_stand_for_the_mapped_folders() -> None:
+    links = {path.name: str(path.readlink()) for path in (ROOT / "edgecap").iterdir() if path.is_symlink()}
+    assert links == {folder: f"../{folder}" for folder in MAPPED.values()}
+    for package, folder in MAPPED.items():
+        assert package == f"edgecap.{folder}"
+        assert (ROOT / "edgecap" / folder).resolve(strict=True) == ROOT / folder
+
+
+def test_files_beside_the_modules_are_shipped() -> None:
+    for package in set(SETUPTOOLS["packages"]) - {"edgecap.models"}:
+        assert other_files(folder_of(package)) == shipped(package), package
+    assert ROOT / "export" / "astronaut.png" in shipped("edgecap.export")
+
+
+def test_the_default_bundle_is_shipped_and_nothing_else_of_the_models() -> None:
+    if not DEFAULT_BUNDLE.is_dir():
+        pytest.skip("there is no trained bundle yet")
+    files = {path for path in DEFAULT_BUNDLE.rglob("*") if path.is_file()}
+    assert shipped("edgecap.models") == files
+    assert sum(path.stat().st_size for path in files) <= 12e6
+
+
+def test_the_runtime_needs_four_libraries() -> None:
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
+
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert names(PROJECT["project"]["dependencies"]) == {"numpy", "pillow", "click"}
+    assert names(extras["onnx"]) == {"onnxruntime"}
+    assert {"onnx", "tflite", "export", "train", "dev"} <= extras.keys()
+
+
+def test_the_command_and_the_version_are_where_the_project_says() -> None:
+    assert SETUPTOOLS["dynamic"]["version"] == {"attr": "edgecap.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", edgecap.__version__)
+    entry = EntryPoint("edgecap", PROJECT["project"]["scripts"]["edgecap"], "console_scripts")
+    assert isinstance(entry.load(), click.Group)
+
+
+def test_the_package_itself_imports_the_standard_library_only() -> None:
+    """``edgecap/__init__.py`` and ``errors`` run with every import of the runtime."""
+    code = "import sys; before = set(sys.modules); import edgecap.errors; print(*(set(sys.modules) - before))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    assert "edgecap" in loaded and loaded - {"edgecap"} <= sys.stdlib_module_names
