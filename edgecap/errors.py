@@ -60,6 +60,10 @@ class ConfigError(EdgecapError, ValueError):
     """A training configuration that cannot work."""
 
 
+class TrainingError(EdgecapError, ArithmeticError):
+    """A run whose numbers left the finite."""
+
+
 class CheckpointError(EdgecapError, ValueError):
     """A checkpoint that is missing, broken, or of another preset."""
 

@@ -25,7 +25,11 @@ def replace_directory(new: Path, target: Path) -> None:
     else:
         aside = new.with_name(new.name + ".old")
         target.rename(aside)
-        new.rename(target)
+        try:
+            new.rename(target)
+        except OSError:
+            aside.rename(target)
+            raise
         shutil.rmtree(aside)
 
 

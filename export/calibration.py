@@ -15,7 +15,7 @@ from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime.photo import EXTENSIONS
 from edgecap.runtime.preprocess import PreprocessConfig, to_tensor
 
-MIN_PHOTOS = 16  # fewer leave ranges to chance
+MIN_PHOTOS = 16  # for INT8
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class CalibrationSet:
     source: str
     ids: tuple[str, ...]
     paths: tuple[Path, ...]
+
+    def require_enough(self) -> None:
+        """Raise ``DataError`` for so few photos that their ranges would be chance."""
+        if len(self.ids) < MIN_PHOTOS:
+            raise DataError(self.source, f"{len(self.ids)} photos to calibrate on; at least {MIN_PHOTOS} are needed")
 
     def tensors(self, preprocess: PreprocessConfig) -> Iterator[NDArray[np.float32]]:
         """Preprocessed photos one by one, (1, 3, S, S) float32. Raises ``ImageError`` naming one that is broken."""
@@ -36,10 +41,7 @@ def from_dataset(dataset: CaptionDataset, recipe: ExportRecipe) -> CalibrationSe
     """Photos of the train split, drawn at random with the recipe's seed."""
     photos = dataset.split("train")
     chosen = [photos[index] for index in _draw(len(photos), recipe)]
-    calibration = CalibrationSet(
-        dataset.name, tuple(photo.id for photo in chosen), tuple(photo.path for photo in chosen)
-    )
-    return _checked(calibration, dataset.source)
+    return CalibrationSet(dataset.name, tuple(photo.id for photo in chosen), tuple(photo.path for photo in chosen))
 
 
 def from_folder(folder: Path, recipe: ExportRecipe) -> CalibrationSet:
@@ -48,15 +50,9 @@ def from_folder(folder: Path, recipe: ExportRecipe) -> CalibrationSet:
         raise DataError(folder, "no such folder of calibration photos")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
     chosen = [paths[index] for index in _draw(len(paths), recipe)]
-    return _checked(CalibrationSet(folder.name, tuple(path.name for path in chosen), tuple(chosen)), folder)
+    return CalibrationSet(folder.name, tuple(path.name for path in chosen), tuple(chosen))
 
 
 def _draw(count: int, recipe: ExportRecipe) -> list[int]:
     order = np.random.default_rng(recipe.calibration_seed).permutation(count)
     return [int(index) for index in order[: recipe.calibration_photos]]
-
-
-def _checked(calibration: CalibrationSet, source: Path) -> CalibrationSet:
-    if len(calibration.ids) < MIN_PHOTOS:
-        raise DataError(source, f"{len(calibration.ids)} photos to calibrate on; at least {MIN_PHOTOS} are needed")
-    return calibration

@@ -26,7 +26,8 @@ def model_card(checkpoint: Checkpoint, name: str, evaluation: dict[str, Any], no
 def _choice(metrics: dict[str, Any]) -> str:
     if not metrics:
         return "hand"
-    return f"its CIDEr-D of {metrics['CIDEr-D']:.2f} on {metrics['split']}, greedy, at step {metrics['step']:,}"
+    found = f"its CIDEr-D of {metrics['CIDEr-D']:.2f} on {metrics['split']}, beam {metrics['beam']}"
+    return f"{found}, at step {metrics['step']:,} of its run"
 
 
 def _figures(evaluation: dict[str, Any]) -> str:

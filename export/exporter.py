@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,20 +56,17 @@ def export_bundle(request: ExportRequest, say: Callable[[str], None]) -> Bundle:
     if "int8" in request.recipe.precisions and request.calibration is None:
         raise ExportError("calibration", "encoder.int8", "no photos were given: name some with --data or --calibration")
     checkpoint = load_checkpoint(request.checkpoint, preset=request.preset)
-    with BundleWriter(request.target) as writer, tempfile.TemporaryDirectory() as scratch:
-        return _Export(request, checkpoint, writer, Path(scratch), say).run()
+    if request.calibration and "int8" in request.recipe.precisions:
+        request.calibration.require_enough()
+    with BundleWriter(request.target) as writer:
+        return _Export(request, checkpoint, writer, say).run()
 
 
 class _Export:
     def __init__(
-        self,
-        request: ExportRequest,
-        checkpoint: Checkpoint,
-        writer: BundleWriter,
-        scratch: Path,
-        say: Callable[[str], None],
+        self, request: ExportRequest, checkpoint: Checkpoint, writer: BundleWriter, say: Callable[[str], None]
     ) -> None:
-        self.request, self.checkpoint, self.writer, self.scratch, self.say = request, checkpoint, writer, scratch, say
+        self.request, self.checkpoint, self.writer, self.say = request, checkpoint, writer, say
         self.recipe = request.recipe
         self.vocabulary = checkpoint.vocabulary
         self.preprocess = preprocess_config(checkpoint.dims)
@@ -100,7 +96,7 @@ class _Export:
         return self.writer.finish(self.request.name or dims.preset, dims.preset, sizes)
 
     def _graph(self, role: str, precision: str) -> Path:
-        return self.scratch / f"{role}.{precision}.onnx"
+        return self.writer.scratch / f"{role}.{precision}.onnx"
 
     def _make_graphs(self) -> None:
         self.say("fp32 graphs")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +81,13 @@ def quantize_step(fp32: Path, int8: Path) -> None:
     _quantized(quantize, int8, "decoder_step")
 
 
-def _quantized(quantize: object, int8: Path, role: str) -> None:
+def _quantized(quantize: Callable[[], None], int8: Path, role: str) -> None:
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # its advice on preprocessing goes to the root logger
     try:
-        quantize()  # type: ignore[operator]
+        with contextlib.redirect_stdout(io.StringIO()):  # the calibrators tell of themselves on stdout
+            quantize()
     except EdgecapError:  # a calibration photo that cannot be read
         raise
     except (ValueError, RuntimeError, OSError) as error:

@@ -23,7 +23,7 @@ class ExportRecipe:
     precisions: tuple[str, ...] = ("fp32",)  # of the graphs that the bundle carries
     opset: int = 18
     # Static, per-channel weights, unsigned activations: on x86 these cost ONNX Runtime half of what signed ones do.
-    calibration_method: str = "minmax"
+    calibration_method: str = "minmax"  # or entropy, percentile: these keep every activation of every photo in memory
     calibration_photos: int = 200
     calibration_seed: int = 0
     # The step's matrix products are quantized dynamically, its embedding table is stored as int8.

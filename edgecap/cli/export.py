@@ -51,6 +51,8 @@ def export(
     from edgecap.export.exporter import ExportRequest, export_bundle
     from edgecap.export.recipe import ExportRecipe
 
+    if int8 and not (data or calibration):
+        raise click.UsageError("--int8 needs photos to calibrate on: name some with --data or --calibration")
     chosen = tuple(precision for precision, wanted in (("fp32", fp32), ("int8", int8)) if wanted)
     recipe = ExportRecipe(precisions=chosen or ("fp32",))
     dataset = load_dataset(data, photos) if data else None
@@ -67,7 +69,7 @@ def export(
         preset=preset,
         calibration=calibration_set,
         evaluate_on=None if no_evaluate else dataset,
-        notes=notes.read_text(encoding="utf-8") if notes else "",
+        notes=notes.read_text(encoding="utf-8", errors="replace") if notes else "",
     )
     bundle = export_bundle(request, say=lambda line: click.echo(line, err=True))
     size = sum(entry.bytes for entry in bundle.manifest.files)

@@ -73,4 +73,4 @@ def train(
         resume=resume,
         say=lambda line: click.echo(line, err=True),
     )
-    click.echo(f"{result.checkpoint}  val CIDEr-D {result.cider_d:.2f} (greedy)")
+    click.echo(f"{result.checkpoint}  val CIDEr-D {result.cider_d:.2f}")

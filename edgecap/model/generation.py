@@ -5,6 +5,9 @@ from __future__ import annotations
 from edgecap.runtime.generation import GenerationConfig
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
 
+# Of 0, 0.5, 0.7 and 1 the best for models/plus on Flickr8k's val: without one, beams favour short captions.
+LENGTH_PENALTY = 0.7
+
 
 def default_generation(vocabulary: Vocabulary) -> GenerationConfig:
     """What ``generation.json`` of a bundle will hold.
@@ -12,4 +15,5 @@ def default_generation(vocabulary: Vocabulary) -> GenerationConfig:
     Suppressed are marks that slipped into the captions as words of their own, such as ``(``.
     """
     words = vocabulary.tokens[len(SPECIAL_TOKENS) :]
-    return GenerationConfig(suppressed_tokens=tuple(word for word in words if not any(map(str.isalnum, word))))
+    marks = tuple(word for word in words if not any(map(str.isalnum, word)))
+    return GenerationConfig(length_penalty=LENGTH_PENALTY, suppressed_tokens=marks)

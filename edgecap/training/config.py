@@ -64,6 +64,7 @@ class TrainConfig:
             "weight_decay must not be negative": self.weight_decay >= 0,
             "clip_norm must be above 0": self.clip_norm > 0,
             "activation must be relu or leaky_relu": self.activation in ("relu", "leaky_relu"),
+            "activation leaky_relu is for preset base": self.activation == "relu" or self.preset == "base",
             "precision must be bf16 or fp32": self.precision in ("bf16", "fp32"),
             "epochs must not be negative": min(self.frozen.epochs, self.end_to_end.epochs) >= 0,
             "learning rates must be finite and not negative": all(

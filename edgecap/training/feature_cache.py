@@ -51,9 +51,9 @@ class GridCache:
         for name, tensor in sorted(self.encoder.backbone.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.cpu().numpy().tobytes())
-        config = self.config
-        recipe = [config.seed, config.crop, config.flip, config.precision, [photo.id for photo in photos]]
-        digest.update(json.dumps(recipe).encode())
+        config, files = self.config, [(photo.id, photo.path.stat().st_size) for photo in photos]
+        recipe = [config.seed, config.crop, config.flip, config.precision, config.activation]
+        digest.update(json.dumps([recipe, self.preprocess.to_json(), files]).encode())
         return digest.hexdigest()[:16]
 
     @torch.inference_mode()

@@ -69,7 +69,7 @@ def plot_curve(log: TrainingLog, path: Path) -> None:
     left.set(xlabel="step", ylabel="training loss, nats per word")
     right = left.twinx()
     right.plot(*log.curve("val_cider_d"), marker="o", color="tab:orange")
-    right.set(ylabel="CIDEr-D on val, greedy, x 100")
+    right.set(ylabel="CIDEr-D on val, beam search, x 100")
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png", dpi=110)
     partial.replace(path)

@@ -6,21 +6,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim import AdamW
 
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
-from edgecap.errors import CheckpointError, ConfigError
+from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError
 from edgecap.evaluation import decode_batches, image_tensor, score_split
 from edgecap.metrics import Scores
 from edgecap.model.backbone_weights import load_backbone_weights, recalibrate_batchnorm
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edgecap.model.dims import preset_dims
+from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
 from edgecap.model.torch_backend import TorchBackend
-from edgecap.runtime.decoding import DecodingOptions
 from edgecap.training.batches import Batch, made_ahead
 from edgecap.training.config import TrainConfig
 from edgecap.training.interrupt import StopRequest
@@ -31,7 +32,6 @@ from edgecap.training.state import Position, pack_state, restore_random_numbers,
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 RECALIBRATION_PHOTOS, RECALIBRATION_BATCH = 512, 64
-VALIDATION_OPTIONS = DecodingOptions(beam=1)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunResult:
     """Where a finished run left its best checkpoint, and how good it is."""
 
     checkpoint: Path
-    cider_d: float  # on val, greedy, x 100
+    cider_d: float  # on val, decoded as a bundle would by default, x 100
 
 
 class Trainer:
@@ -54,11 +54,15 @@ class Trainer:
         saved = self._saved(resume)
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
+        self.vocabulary = build_vocabulary(train, config.min_count)
         if saved:
-            self.vocabulary, self.dims = saved.vocabulary, saved.dims
+            self.dims = saved.dims
+            if saved.vocabulary.tokens != self.vocabulary.tokens:
+                raise DataError(dataset.source, f"is not what the run in {folder} was trained on: its words differ")
         else:
-            self.vocabulary = build_vocabulary(train, config.min_count)
             self.dims = preset_dims(config.preset, len(self.vocabulary), activation=config.activation)
+        # Chosen is what will be used: greedy captions rank the epochs of a run otherwise than beam search does.
+        self.decoding = default_generation(self.vocabulary).options(self.vocabulary)
         self.model = CaptionModel(self.dims, config.dropout)
         data = TrainingData(train, val, self.vocabulary, preprocess_config(self.dims))
         self.position, self._saved_tensors = Position(), saved.training_tensors if saved else {}
@@ -98,7 +102,11 @@ class Trainer:
             recalibrate_batchnorm(encoder, torch.split(torch.from_numpy(images), RECALIBRATION_BATCH))
 
     def run(self) -> RunResult:
-        """Train to the end. A ``KeyboardInterrupt`` leaves a checkpoint of the last whole step."""
+        """Train to the end.
+
+        A signal during steps leaves a checkpoint of the last whole one; during caching or validation, which come
+        again, the checkpoint before them.
+        """
         for stage in self.stages[self.position.stage :]:
             if stage.options.epochs:
                 stage.prepare(self.folder / "cache")
@@ -130,15 +138,16 @@ class Trainer:
         self.model.train()
         with StopRequest() as stop, progress(description, photos, min(done, photos)) as bar:
             batches = stage.batches(epoch, self.position.batch)
+            began = time.perf_counter()
             for batch in made_ahead(batches):
-                began = time.perf_counter()
                 factor = stage.rate_factor(epoch * stage.batches_per_epoch() + self.position.batch)
                 for group in optimizer.param_groups:
                     group["lr"] = factor * group["peak"]
                 loss, norm = self._step(stage, optimizer, batch)
                 self.position = replace(self.position, batch=self.position.batch + 1, step=self.position.step + 1)
                 step, count, rate = self.position.step, len(batch.captions), optimizer.param_groups[0]["lr"]
-                speed = count / (time.perf_counter() - began)
+                began, before = time.perf_counter(), began
+                speed = count / (began - before)  # with the wait for the batch
                 self.log.append(LogRow(stage.name, epoch + 1, step, loss, rate, norm, speed))
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update(count)
@@ -152,7 +161,10 @@ class Trainer:
             raise KeyboardInterrupt
 
     def _step(self, stage: TrainingStage, optimizer: AdamW, batch: Batch) -> tuple[float, float]:
-        """Learn one batch; returns the cross-entropy per word in nats and the gradient's norm before clipping."""
+        """Learn one batch; returns the cross-entropy per word in nats and the gradient's norm before clipping.
+
+        Raises ``TrainingError``, with the weights unchanged, if the gradient is not finite.
+        """
         captions = batch.captions.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             features = stage.features(batch.inputs.to(self.device))  # (N, L, D)
@@ -161,25 +173,31 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(learning, self.config.clip_norm, error_if_nonfinite=True)
+        norm = torch.nn.utils.clip_grad_norm_(learning, self.config.clip_norm)
+        if not torch.isfinite(norm):
+            step = self.position.step + 1
+            raise TrainingError(f"the gradient of step {step:,} is not finite: resume with a lower learning rate")
         optimizer.step()
         return loss.item(), norm.item()
 
     def _validate(self, stage: TrainingStage, epoch: int) -> None:
         backend = TorchBackend(self.model, autocast=self.config.precision == "bf16")
-        captions = decode_batches(backend, stage.encoded_val(backend), self.vocabulary, VALIDATION_OPTIONS)
+        captions = decode_batches(backend, stage.encoded_val(backend), self.vocabulary, self.decoding)
         scores = score_split(stage.data.val, captions, self.vocabulary)
         cider_d, bleu_4 = 100 * scores.cider_d, 100 * scores.bleu[3]
         step = self.position.step
         self.log.append(LogRow(stage.name, epoch + 1, step, val_cider_d=cider_d, val_bleu_4=bleu_4))
         plot_curve(self.log, self.folder / "curve.png")
-        self.say(f"{stage.name} epoch {epoch + 1}: val CIDEr-D {cider_d:.2f}, BLEU-4 {bleu_4:.2f} (greedy)")
+        figures = f"val CIDEr-D {cider_d:.2f}, BLEU-4 {bleu_4:.2f} (beam {self.decoding.beam})"
+        self.say(f"{stage.name} epoch {epoch + 1}: {figures}")
         if cider_d > self.position.best_cider_d:
             self.position = replace(self.position, best_cider_d=cider_d)
             save_checkpoint(self.folder / BEST, self._checkpoint(scores), half=True)
 
     def _checkpoint(self, scores: Scores | None = None) -> Checkpoint:
-        metrics = {"split": "val", "beam": 1, "step": self.position.step, **scores.to_json()} if scores else {}
+        metrics: dict[str, Any] = {}
+        if scores:
+            metrics = {"split": "val", "beam": self.decoding.beam, "step": self.position.step, **scores.to_json()}
         weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
         return Checkpoint(self.dims, self.vocabulary, weights, self.config.to_json(), metrics, {}, {})
 

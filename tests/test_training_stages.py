@@ -1,0 +1,69 @@
+"""The schedule of a stage, what learns in it, and the log of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecap.data.karpathy import CaptionDataset
+from edgecap.model.captioner import CaptionModel
+from edgecap.model.preprocessing import preprocess_config
+from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
+from edgecap.training.config import Stage, TrainConfig
+from edgecap.training.log import LogRow, TrainingLog
+from edgecap.training.stages import EndToEndStage, FrozenStage, TrainingData, TrainingStage
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+VOCABULARY = Vocabulary((*SPECIAL_TOKENS, "a", "dog", "runs"))
+
+
+def stage_of(kind: type[TrainingStage], options: Stage, model: CaptionModel, dataset: CaptionDataset) -> TrainingStage:
+    train, val = dataset.split("train"), dataset.split("val")
+    training_data = TrainingData(train, val, VOCABULARY, preprocess_config(model.dims))
+    return kind(0, options, TrainConfig(batch_size=3), model, training_data)
+
+
+def test_the_rate_rises_linearly_and_falls_as_a_cosine(small_model: CaptionModel, dataset: CaptionDataset) -> None:
+    stage = stage_of(FrozenStage, Stage(2, 1e-3, warmup=1 / 3), small_model, dataset)  # 16 photos, batches of 3
+    assert stage.batches_per_epoch() == 6
+    factors = [stage.rate_factor(step) for step in range(12)]
+    cosine = [1, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]
+    assert factors == pytest.approx([0.25, 0.5, 0.75, 1, *cosine], abs=1e-6)
+
+
+@given(st.integers(1, 50), st.floats(0, 1))
+def test_the_rate_is_positive_and_never_above_its_peak(
+    small_model: CaptionModel, dataset: CaptionDataset, epochs: int, warmup: float
+) -> None:
+    stage = stage_of(FrozenStage, Stage(epochs, 1e-3, warmup=warmup), small_model, dataset)
+    factors = [stage.rate_factor(step) for step in range(6 * epochs)]
+    assert min(factors) > 0 and max(factors) == 1
+    peak = factors.index(1)
+    assert factors[peak:] == sorted(factors[peak:], reverse=True) and factors[:peak] == sorted(factors[:peak])
+
+
+def test_which_parameters_learn_at_which_rate(small_model: CaptionModel, dataset: CaptionDataset) -> None:
+    options = Stage(1, 1e-3, backbone_learning_rate=1e-5)
+    (head,) = stage_of(FrozenStage, options, small_model, dataset).parameter_groups()
+    groups = stage_of(EndToEndStage, options, small_model, dataset).parameter_groups()
+    backbone = set(small_model.encoder.backbone.parameters())
+    assert set(head["params"]) == set(small_model.parameters()) - backbone and head["peak"] == 1e-3
+    assert [set(group["params"]) for group in groups] == [set(head["params"]), backbone]
+    assert [group["peak"] for group in groups] == [1e-3, 1e-5]
+
+
+def test_the_log_keeps_what_is_behind_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    log = TrainingLog(path, step=0, validated=True)
+    for step in (1, 2, 3):
+        log.append(LogRow("frozen", 1, step, loss=1 / 3))
+        if step == 2:
+            log.append(LogRow("frozen", 1, step, val_cider_d=0.0))
+    assert log.curve("loss") == ([1, 2, 3], [0.333333] * 3) and log.curve("val_cider_d") == ([2], [0.0])
+    assert len(TrainingLog(path, step=3, validated=False).rows()) == 4
+    assert len(TrainingLog(path, step=2, validated=True).rows()) == 3
+    assert len(TrainingLog(path, step=2, validated=False).rows()) == 2
+    assert TrainingLog(path, step=0, validated=True).rows() == []
