@@ -63,6 +63,8 @@ def export_bundle(request: ExportRequest, say: Callable[[str], None]) -> Bundle:
 
 
 class _Export:
+    """One export under way: graphs in the writer's scratch folder, then figures, then the files of the bundle."""
+
     def __init__(
         self, request: ExportRequest, checkpoint: Checkpoint, writer: BundleWriter, say: Callable[[str], None]
     ) -> None:

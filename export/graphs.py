@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -72,8 +74,7 @@ def _export(
 ) -> None:
     names = {"encoder": (ENCODER_INPUTS, ENCODER_OUTPUTS), "decoder_step": (STEP_INPUTS, STEP_OUTPUTS)}[role]
     try:
-        with warnings.catch_warnings(), _quiet("torch.onnx"):
-            warnings.simplefilter("ignore")  # the exporter's own remarks on its internals
+        with _quiet("torch.onnx"):
             program = torch.onnx.export(
                 graph.eval(),
                 inputs,
@@ -88,26 +89,27 @@ def _export(
         raise ExportError("torch.onnx", role, " ".join(str(error).split())[:300]) from error
     assert program is not None  # no file name was given
     # Folding only: torch has fused BatchNorm and padding, and newer releases' fusions break up 3-D matrix products.
-    simplified, valid = onnxsim.simplify(program.model_proto, perform_optimization=False)
+    try:
+        simplified, valid = onnxsim.simplify(program.model_proto, perform_optimization=False)
+    except RuntimeError as error:
+        raise ExportError("onnxsim", role, " ".join(str(error).split())[:300]) from error
     if not valid:
         raise ExportError("onnxsim", role, "the simplified graph gives other outputs")
     save_graph(simplified, path, role, "fp32")
 
 
-class _quiet:  # noqa: N801 - reads as a statement
-    """Loggers that say nothing below errors within the block."""
-
-    def __init__(self, *names: str) -> None:
-        self._loggers = [logging.getLogger(name) for name in names]
-
-    def __enter__(self) -> None:
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """A logger that says nothing below errors within the block, and no warnings of the exporter's own internals."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def save_graph(model: ModelProto, path: Path, role: str, precision: str) -> None:
