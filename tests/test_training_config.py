@@ -12,10 +12,10 @@ from edgecap.errors import ConfigError
 from edgecap.training.config import TrainConfig, load_config
 
 
-def test_the_defaults_follow_the_paper() -> None:
+def test_the_defaults_hold_what_is_the_papers() -> None:
     config = load_config(None, {})
     assert config == TrainConfig()
-    assert (config.batch_size, config.clip_norm, config.end_to_end.learning_rate) == (64, 5.0, 1.5e-4)
+    assert (config.clip_norm, config.end_to_end.learning_rate) == (5.0, 1.5e-4)
 
 
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:

@@ -28,7 +28,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Every option of ``edgecap train``; the defaults follow the source paper where it says something."""
+    """Every option of ``edgecap train``.
+
+    Optimizer, clipping and end-to-end rate are the source paper's. Its batch of 64 is not: 64 photos with all their
+    captions are 320 sentences, and so few steps an epoch learnt far slower on Flickr8k than 20 photos a step.
+    """
 
     preset: str = "plus"
     seed: int = 1
@@ -37,7 +41,7 @@ class TrainConfig:
     activation: str = "relu"  # of a ShuffleNetV2 backbone
     min_count: int = 5  # a word that occurs less often is <unk>
     max_words: int = 20  # longer captions are cut for training
-    batch_size: int = 64  # photos, each with all of its captions
+    batch_size: int = 20  # photos, each with all of its captions
     dropout: float = 0.5
     weight_decay: float = 0.01
     clip_norm: float = 5.0
@@ -46,7 +50,7 @@ class TrainConfig:
     views: int = 4  # cached augmented views of each photo for the frozen stage
     precision: str = "bf16"  # bf16 | fp32, of the matrix products while training
     checkpoint_every: int = 50  # steps: what a killed run loses at most
-    frozen: Stage = field(default_factory=lambda: Stage(epochs=10, learning_rate=1e-3))
+    frozen: Stage = field(default_factory=lambda: Stage(epochs=8, learning_rate=8e-4))
     end_to_end: Stage = field(
         default_factory=lambda: Stage(epochs=10, learning_rate=1.5e-4, backbone_learning_rate=1.5e-4)
     )
