@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from os import PathLike
 
-EXIT_OK = 0
 EXIT_FAILURE = 1  # the work failed, or a part of it (some photos)
 EXIT_USAGE = 2  # the command line itself was wrong
 
