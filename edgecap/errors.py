@@ -14,6 +14,11 @@ EXIT_USAGE = 2  # the command line itself was wrong
 Source = str | PathLike[str]
 
 
+def brief(error: BaseException) -> str:
+    """What a library's error says, on one line and of bearable length, to be part of a message of ours."""
+    return " ".join(str(error).split())[:300]
+
+
 class EdgecapError(Exception):
     """Base of all errors below."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,27 @@ def decode_batches(
         hypotheses = decode(backend, encoded, vocabulary, options)
         best.update({photo.id: ranked[0] for photo, ranked in zip(photos, hypotheses, strict=True)})
     return best
+
+
+def protocol_of(dataset: str, split: str, photos: int, options: DecodingOptions) -> dict[str, Any]:
+    """What belongs beside every figure: the photos, how they were decoded, and the words that were compared."""
+    return {
+        "dataset": dataset,
+        "split": split,
+        "photos": photos,
+        "beam": options.beam,
+        "max_length": options.max_length,
+        "length_penalty": options.length_penalty,
+        "tokenizer": "Karpathy's tokens",
+    }
+
+
+def protocol_text(protocol: Mapping[str, Any]) -> str:
+    """A protocol in words, without the names of dataset and split."""
+    return (
+        f"{protocol['photos']:,} photos, beam {protocol['beam']}, at most {protocol['max_length']} words, "
+        f"length penalty {protocol['length_penalty']:g}, {protocol['tokenizer']}"
+    )
 
 
 def score_split(

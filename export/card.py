@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from edgecap.evaluation import protocol_text
 from edgecap.model.checkpoint import Checkpoint
 
 
@@ -38,9 +39,8 @@ def _figures(evaluation: dict[str, Any]) -> str:
     lines = [
         "## Figures",
         "",
-        f"{protocol['dataset']}, split {protocol['split']}, {protocol['photos']:,} photos, beam {protocol['beam']}, "
-        f"at most {protocol['max_length']} words, length penalty {protocol['length_penalty']:g}, "
-        f"{protocol['tokenizer']}; free-running decoding, {protocol['engine']}; x 100.",
+        f"{protocol['dataset']}, split {protocol['split']}, {protocol_text(protocol)}; free-running decoding, "
+        f"{protocol['engine']}; x 100.",
         "",
         "| precision | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 1) + "|",

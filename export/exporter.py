@@ -12,6 +12,7 @@ import numpy as np
 
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import ExportError
+from edgecap.evaluation import protocol_of
 from edgecap.export import golden
 from edgecap.export.calibration import CalibrationSet
 from edgecap.export.card import model_card
@@ -53,11 +54,12 @@ def export_bundle(request: ExportRequest, say: Callable[[str], None]) -> Bundle:
 
     ``say`` gets a line a stage. Whatever fails, ``target`` stays as it was.
     """
-    if "int8" in request.recipe.precisions and request.calibration is None:
-        raise ExportError("calibration", "encoder.int8", "no photos were given: name some with --data or --calibration")
-    checkpoint = load_checkpoint(request.checkpoint, preset=request.preset)
-    if request.calibration and "int8" in request.recipe.precisions:
+    if "int8" in request.recipe.precisions:
+        if request.calibration is None:
+            problem = "no photos were given: name some with --data or --calibration"
+            raise ExportError("calibration", "encoder.int8", problem)
         request.calibration.require_enough()
+    checkpoint = load_checkpoint(request.checkpoint, preset=request.preset)
     with BundleWriter(request.target) as writer:
         return _Export(request, checkpoint, writer, say).run()
 
@@ -70,6 +72,7 @@ class _Export:
     ) -> None:
         self.request, self.checkpoint, self.writer, self.say = request, checkpoint, writer, say
         self.recipe = request.recipe
+        self.name = request.name or checkpoint.dims.preset
         self.vocabulary = checkpoint.vocabulary
         self.preprocess = preprocess_config(checkpoint.dims)
         self.generation = default_generation(checkpoint.vocabulary)
@@ -95,7 +98,7 @@ class _Export:
         sizes = Dims(
             dims.image_size, dims.locations, dims.feature_dim, dims.attention_dim, dims.hidden_dim, dims.vocab_size
         )
-        return self.writer.finish(self.request.name or dims.preset, dims.preset, sizes)
+        return self.writer.finish(self.name, dims.preset, sizes)
 
     def _graph(self, role: str, precision: str) -> Path:
         return self.writer.scratch / f"{role}.{precision}.onnx"
@@ -147,18 +150,10 @@ class _Export:
         photos = dataset.split("val")
         options = self.generation.options(self.vocabulary)
         self.say(f"captions of {len(photos):,} val photos, {' and '.join(backends)}")
-        protocol = {
-            "dataset": dataset.name,
-            "split": "val",
-            "photos": len(photos),
-            "beam": options.beam,
-            "max_length": options.max_length,
-            "length_penalty": options.length_penalty,
-            "tokenizer": "Karpathy's tokens",
-            "engine": next(iter(backends.values())).name,
-        }
+        protocol = protocol_of(dataset.name, "val", len(photos), options)
+        engine = next(iter(backends.values())).name
         results = evaluate(backends, photos, self.preprocess, self.vocabulary, options)
-        return {**evaluation, "protocol": protocol, "results": results}
+        return {**evaluation, "protocol": {**protocol, "engine": engine}, "results": results}
 
     def _add_golden(self, backends: dict[str, OnnxBackend], image: FloatArray) -> None:
         options = self.generation.options(self.vocabulary)
@@ -189,6 +184,5 @@ class _Export:
                 "photos": list(calibration.ids),
             }
             writer.add_json("calibration.json", "calibration", document)
-        name = self.request.name or self.checkpoint.dims.preset
-        card = model_card(self.checkpoint, name, evaluation, self.request.notes)
+        card = model_card(self.checkpoint, self.name, evaluation, self.request.notes)
         writer.add_bytes("MODEL_CARD.md", "card", card.encode())

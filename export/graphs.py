@@ -15,7 +15,7 @@ from onnx import ModelProto
 from torch import Tensor, nn
 from torch.export import Dim
 
-from edgecap.errors import ExportError
+from edgecap.errors import ExportError, brief
 from edgecap.model.captioner import CaptionModel
 from edgecap.runtime.bundle import SCHEMA_VERSION, TensorSpec
 from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
@@ -86,13 +86,13 @@ def _export(
                 verbose=False,
             )
     except Exception as error:  # the exporter's errors share no base
-        raise ExportError("torch.onnx", role, " ".join(str(error).split())[:300]) from error
+        raise ExportError("torch.onnx", role, brief(error)) from error
     assert program is not None  # no file name was given
     # Folding only: torch has fused BatchNorm and padding, and newer releases' fusions break up 3-D matrix products.
     try:
         simplified, valid = onnxsim.simplify(program.model_proto, perform_optimization=False)
     except RuntimeError as error:
-        raise ExportError("onnxsim", role, " ".join(str(error).split())[:300]) from error
+        raise ExportError("onnxsim", role, brief(error)) from error
     if not valid:
         raise ExportError("onnxsim", role, "the simplified graph gives other outputs")
     save_graph(simplified, path, role, "fp32")

@@ -20,7 +20,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from edgecap.errors import EdgecapError, ExportError
+from edgecap.errors import EdgecapError, ExportError, brief
 from edgecap.export.graphs import save_graph
 
 METHODS = {
@@ -91,7 +91,7 @@ def _quantized(quantize: Callable[[], None], int8: Path, role: str) -> None:
     except EdgecapError:  # a calibration photo that cannot be read
         raise
     except (ValueError, RuntimeError, OSError) as error:
-        raise ExportError("quantization", role, " ".join(str(error).split())[:300]) from error
+        raise ExportError("quantization", role, brief(error)) from error
     finally:
         logger.setLevel(level)
     save_graph(onnx.load_model(int8), int8, role, "int8")

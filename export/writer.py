@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -116,9 +117,9 @@ class BundleWriter:
         )
         content = json.dumps(manifest.to_json(), indent=1) + "\n"
         (self.folder / MANIFEST).write_text(content, encoding="utf-8")
-        Bundle.open(self.folder)
+        bundle = Bundle.open(self.folder)
         replace_directory(self.folder, self._place)
-        return Bundle.open(self._place)
+        return replace(bundle, path=self._place)
 
 
 def _runs(process: int) -> bool:
@@ -127,5 +128,5 @@ def _runs(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # it is another user's
-        return True
+        pass
     return True

@@ -135,6 +135,11 @@ class Manifest:
         if self.bundle_id != bundle_id(self.files):
             raise ValueError("bundle_id does not match the files listed")
 
+    @property
+    def label(self) -> str:
+        """What people and logs call the bundle: its name and the start of its id, ``plus@7b3b8632c44e``."""
+        return f"{self.name}@{self.bundle_id[:12]}"
+
     def to_json(self) -> dict[str, Any]:
         """The content of ``manifest.json``, with the digest that guards the manifest itself."""
         document: dict[str, Any] = asdict(self)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.errors import BundleError, EngineError, MissingExtraError, Source
+from edgecap.errors import BundleError, EngineError, MissingExtraError, Source, brief
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _session(
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base but Exception
-        raise BundleError(source, f"does not load in ONNX Runtime: {_one_line(error)}") from error
+        raise BundleError(source, f"does not load in ONNX Runtime: {brief(error)}") from error
     found = ({tensor.name for tensor in session.get_inputs()}, {tensor.name for tensor in session.get_outputs()})
     if found[0] != set(inputs) or not found[1] >= set(outputs):
         raise BundleError(source, f"has the tensors {sorted(found[0])} -> {sorted(found[1])}, not those of its role")
@@ -83,9 +83,5 @@ def _run(session: InferenceSession, outputs: Sequence[str], feeds: Mapping[str, 
     try:
         results: list[FloatArray] = session.run(list(outputs), dict(feeds))
     except Exception as error:  # its exceptions share no base but Exception
-        raise EngineError(f"ONNX Runtime failed: {_one_line(error)}") from error
+        raise EngineError(f"ONNX Runtime failed: {brief(error)}") from error
     return results
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

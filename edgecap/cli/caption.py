@@ -15,11 +15,17 @@ from typing import Any
 import click
 
 from edgecap.cli import fail, one_line
+from edgecap.cli.options import (
+    beam_option,
+    bundle_option,
+    length_penalty_option,
+    max_length_option,
+    precision_option,
+    threads_option,
+)
 from edgecap.errors import EXIT_FAILURE, ImageError
 from edgecap.runtime import Caption, Captioner, load
-from edgecap.runtime.captioner import MAX_THREADS, Prepared
-from edgecap.runtime.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
-from edgecap.runtime.manifest import PRECISIONS
+from edgecap.runtime.captioner import Prepared
 from edgecap.runtime.photo import EXTENSIONS
 
 STDIN = "-"
@@ -34,18 +40,14 @@ class Request:
     problem: str | None = None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--beam", type=click.IntRange(1, MAX_BEAM), help="Sentences pursued at a time; 1 is fastest.")
-@click.option("--max-length", type=click.IntRange(1, MAX_LENGTH), help="Words of a sentence at most.")
-@click.option(
-    "--length-penalty",
-    type=click.FloatRange(-MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY),
-    help="0 ranks sentences by probability; larger favours longer ones.",
-)
-@click.option("--bundle", metavar="NAME|DIR", help="The captioner: an embedded one by name, or a directory.")
-@click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="CPU threads.  [default: the cores, at most 4]")
+@beam_option
+@max_length_option
+@length_penalty_option
+@bundle_option
+@precision_option
+@threads_option
 @click.option(
     "--batch-size",
     type=click.IntRange(1, MAX_BATCH),
@@ -152,13 +154,12 @@ def record(captioner: Captioner, result: Caption | str) -> dict[str, Any]:
         "steps": timings.steps_ms,
         "total": timings.total_ms,
     }
-    manifest = captioner.bundle.manifest
     return {
         "caption": result.text,
         "log_prob": result.log_prob,
         "tokens": list(result.tokens),
         "truncated": result.truncated,
         "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
-        "bundle": f"{manifest.name}@{manifest.bundle_id[:12]}",
+        "bundle": captioner.bundle.manifest.label,
         "precision": captioner.precision,
     }

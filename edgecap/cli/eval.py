@@ -10,33 +10,39 @@ from typing import Any
 
 import click
 
-from edgecap.cli.options import data_option, photos_option
+from edgecap.cli.options import (
+    beam_option,
+    bundle_option,
+    data_option,
+    length_penalty_option,
+    max_length_option,
+    photos_option,
+    precision_option,
+    threads_option,
+)
 from edgecap.data.karpathy import load_dataset
-from edgecap.evaluation import EVALUATION_BATCH, decode_batches, encoded_photos, score_split
+from edgecap.evaluation import EVALUATION_BATCH, decode_batches, encoded_photos, protocol_of, protocol_text, score_split
 from edgecap.metrics import EXTRA_METRICS
 from edgecap.runtime import load
 from edgecap.runtime.backend import Backend
 from edgecap.runtime.bundle import GenerationConfig, PreprocessConfig
-from edgecap.runtime.captioner import MAX_THREADS
-from edgecap.runtime.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
-from edgecap.runtime.manifest import PRECISIONS
 from edgecap.runtime.vocabulary import Vocabulary
 
 # What is evaluated: the engine, its preprocessing, words and defaults, and its name in the report.
 Subject = tuple[Backend, PreprocessConfig, Vocabulary, GenerationConfig, str]
 
 
-@click.command(name="eval", short_help="Measure the captions of a split.")
+@click.command(name="eval")
 @data_option
 @photos_option
-@click.option("--bundle", metavar="NAME|DIR", help="The captioner: an embedded one by name, or a directory.")
+@bundle_option
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint instead (extra train).")
 @click.option("--split", default="val", show_default=True)
-@click.option("--beam", type=click.IntRange(1, MAX_BEAM), help="1 is greedy.  [default: the bundle's]")
-@click.option("--max-length", type=click.IntRange(1, MAX_LENGTH), help="Words of a sentence at most.")
-@click.option("--length-penalty", type=click.FloatRange(-MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY))
-@click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="CPU threads.")
+@beam_option
+@max_length_option
+@length_penalty_option
+@precision_option
+@threads_option
 @click.option("--meteor", is_flag=True, help="Add METEOR (extra eval-java).")
 @click.option("--spice", is_flag=True, help="Add SPICE (extra eval-java).")
 @click.option("--captions", type=click.Path(path_type=Path), help="Write the captions to this JSON file.")
@@ -79,13 +85,7 @@ def evaluate(
     scores = score_split(members, hypotheses, vocabulary, extra=[name for name in EXTRA_METRICS if wanted[name]])
     report: dict[str, Any] = {
         "subject": subject,
-        "dataset": dataset.name,
-        "split": split,
-        "photos": len(members),
-        "beam": options.beam,
-        "max_length": options.max_length,
-        "length_penalty": options.length_penalty,
-        "tokenizer": "Karpathy's tokens",
+        **protocol_of(dataset.name, split, len(members), options),
         "scores": scores.to_json(),
     }
     if captions:
@@ -97,8 +97,7 @@ def evaluate(
 def _bundle(name: str | None, precision: str, threads: int | None) -> Subject:
     captioner = load(name, precision=precision, threads=threads)
     bundle = captioner.bundle
-    identity = f"{bundle.manifest.name}@{bundle.manifest.bundle_id[:12]} {captioner.precision}"
-    subject = f"{identity}, {captioner.backend.name}"
+    subject = f"{bundle.manifest.label} {captioner.precision}, {captioner.backend.name}"
     return captioner.backend, bundle.preprocess, bundle.vocabulary, bundle.generation, subject
 
 
@@ -116,10 +115,7 @@ def _checkpoint(path: Path) -> Subject:
 
 
 def _table(report: dict[str, Any]) -> str:
-    protocol = (
-        f"{report['dataset']} {report['split']}, {report['photos']:,} photos, beam {report['beam']}, at most "
-        f"{report['max_length']} words, length penalty {report['length_penalty']:g}, {report['tokenizer']}"
-    )
+    protocol = f"{report['dataset']} {report['split']}, {protocol_text(report)}"
     rows = [f"{name:<8} {value:7.2f}" for name, value in report["scores"].items()]
     return "\n".join([report["subject"], protocol, *rows])
 

@@ -9,7 +9,7 @@ import click
 from edgecap.cli.options import photos_option
 
 
-@click.command(short_help="Make a bundle for the runtime from a checkpoint.")
+@click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Directory of the bundle.")
 @click.option("--fp32", is_flag=True, help="Carry fp32 graphs (the default without --int8).")
@@ -73,4 +73,4 @@ def export(
     )
     bundle = export_bundle(request, say=lambda line: click.echo(line, err=True))
     size = sum(entry.bytes for entry in bundle.manifest.files)
-    click.echo(f"{output}  {bundle.manifest.name}@{bundle.manifest.bundle_id[:12]}  {size / 1e6:.1f} MB")
+    click.echo(f"{output}  {bundle.manifest.label}  {size / 1e6:.1f} MB")

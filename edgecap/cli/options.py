@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 
+from edgecap.runtime.captioner import MAX_THREADS
+from edgecap.runtime.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
+from edgecap.runtime.manifest import PRECISIONS
+
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -15,4 +19,26 @@ data_option = click.option(
 )
 photos_option = click.option(
     "--photos", type=click.Path(path_type=Path), help="Photo folder, if it is not images/ beside the captions file."
+)
+
+# Of a captioner, and of the search of one call; what is not given follows the bundle.
+bundle_option = click.option(
+    "--bundle", metavar="NAME|DIR", help="The captioner: an embedded one by name, or a directory."
+)
+precision_option = click.option(
+    "--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto", show_default=True
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MAX_THREADS), help="CPU threads.  [default: the cores, at most 4]"
+)
+beam_option = click.option(
+    "--beam", type=click.IntRange(1, MAX_BEAM), help="Sentences pursued at a time; 1 is fastest."
+)
+max_length_option = click.option(
+    "--max-length", type=click.IntRange(1, MAX_LENGTH), help="Words of a sentence at most."
+)
+length_penalty_option = click.option(
+    "--length-penalty",
+    type=click.FloatRange(-MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY),
+    help="0 ranks sentences by probability; larger favours longer ones.",
 )

@@ -21,7 +21,7 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value  # a bare word is text
 
 
-@click.command(short_help="Train a captioner on photos with captions.")
+@click.command()
 @data_option
 @photos_option
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
