@@ -30,14 +30,15 @@ def _parts(timings: Timings) -> tuple[float, float, float, float]:
 @click.command()
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--bundle", metavar="NAME|DIR")
+@click.option("--backend", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
 @click.option("--threads", default="1,2", show_default=True, help="Thread counts, with commas.")
 @click.option("--beams", default="1,5", show_default=True, help="Beam sizes, with commas; 1 is greedy.")
-def main(photos: tuple[Path, ...], bundle: str | None, precision: str, threads: str, beams: str) -> None:
+def main(photos: tuple[Path, ...], bundle: str | None, backend: str, precision: str, threads: str, beams: str) -> None:
     """Print a Markdown table of median milliseconds a photo, file to text."""
     rows = []
     for count in map(int, threads.split(",")):
-        with load(bundle, precision=precision, threads=count) as captioner:
+        with load(bundle, backend=backend, precision=precision, threads=count) as captioner:
             named = f"{captioner.bundle.manifest.name} {captioner.precision}, {captioner.backend.name}"
             rows += [(count, beam, measure(captioner, photos, beam)) for beam in map(int, beams.split(","))]
     click.echo(f"{named}, {platform.machine()}, {len(photos)} photos, medians in ms\n")

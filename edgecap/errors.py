@@ -40,6 +40,15 @@ class BundleError(EdgecapError, ValueError):
         self.path = path
 
 
+class UnsupportedGraphError(BundleError):
+    """A graph that an engine refuses to load: it is made for a newer engine, or it is none."""
+
+    def __init__(self, path: Source, engine: str, problem: str) -> None:
+        super().__init__(path, f"does not load in {engine}: {problem}")
+        self.engine = engine
+        self.problem = problem
+
+
 class OptionError(EdgecapError, ValueError):
     """An option with a value that cannot work."""
 

@@ -107,12 +107,16 @@ class Bundle:
         return next((f for f in self.manifest.files if (f.role, f.runtime, f.precision) == wanted), None)
 
     def precisions(self, runtime: str) -> tuple[str, ...]:
-        """The precisions in which both graphs are there for ``runtime``, fastest first."""
-        return tuple(
-            precision
-            for precision in PRECISIONS
-            if self.graph("encoder", runtime, precision) and self.graph("decoder_step", runtime, precision)
-        )
+        """The precisions in which both graphs are there for ``runtime``, fastest first.
+
+        One whose captions missed the limits of the export comes after all that keep them.
+        """
+        there = [p for p in PRECISIONS if self.graph("encoder", runtime, p) and self.graph("decoder_step", runtime, p)]
+        return tuple(sorted(there, key=lambda precision: not self._passes_gate(runtime, precision)))
+
+    def _passes_gate(self, runtime: str, precision: str) -> bool:
+        step = self.graph("decoder_step", runtime, precision)
+        return step is not None and step.passes_gate is not False  # None: not measured
 
 
 def find_bundle(name_or_path: str | Path | None = None) -> Path:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from edgecap.errors import EngineError, OptionError
+from edgecap.errors import EngineError, OptionError, UnsupportedGraphError
+from edgecap.runtime import engines
 from edgecap.runtime.backend import Backend, Encoded, FloatArray
 from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.decoding import Hypothesis, decode
 from edgecap.runtime.generation import DecodingOptions
-from edgecap.runtime.manifest import PRECISIONS
-from edgecap.runtime.onnx_backend import OnnxBackend
+from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES
 from edgecap.runtime.photo import PhotoSource
 from edgecap.runtime.preprocess import to_tensor
 
+AUTO = "auto"  # of a precision or a backend: the first that fits
 MAX_THREADS = 256
 _DEFAULT_MAX_THREADS = 4  # a board's cores; more only wait for each other on graphs this small
 
@@ -65,11 +66,19 @@ Photo = PhotoSource | Prepared
 
 
 class Captioner:
-    """A bundle in an engine. May be called from several threads at once; made by :func:`load`."""
+    """A bundle in an engine. May be called from several threads at once; made by :func:`load`.
 
-    def __init__(self, bundle: Bundle, backend: Backend, precision: str) -> None:
+    ``runtime`` (onnx or tflite) and ``precision`` are those of the graphs in use; ``notes`` says in one line each what
+    :func:`load` would have used if it could.
+    """
+
+    def __init__(
+        self, bundle: Bundle, backend: Backend, precision: str, runtime: str = "onnx", notes: tuple[str, ...] = ()
+    ) -> None:
         self.bundle = bundle
         self.precision = precision
+        self.runtime = runtime
+        self.notes = notes
         self._backend: Backend | None = backend
 
     @property
@@ -191,27 +200,57 @@ def load(
 ) -> Captioner:
     """Open a bundle (by name or directory; the embedded default without one) and load its graphs.
 
-    ``precision`` is ``int8``, ``fp16``, ``fp32``, or ``auto`` for the fastest there is; ``backend`` is ``onnx`` or
-    ``auto``; ``threads`` defaults to the cores this process may use, at most 4. Raises
+    ``backend`` is ``onnx``, ``tflite``, or ``auto`` for the first of these that is installed and that the bundle has
+    graphs for. ``precision`` is ``int8``, ``fp16``, ``fp32``, or ``auto`` for the fastest whose captions passed the
+    limits of the export; when the engine does not load its graphs, the next one takes its place, and
+    :attr:`Captioner.notes` says so. ``threads`` defaults to the cores this process may use, at most 4. Raises
     :class:`~edgecap.errors.BundleError`, :class:`~edgecap.errors.OptionError`, and
-    :class:`~edgecap.errors.MissingExtraError` when the engine is not installed.
+    :class:`~edgecap.errors.MissingExtraError` when no engine for the bundle's graphs is installed.
     """
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise OptionError(f"threads must be between 1 and {MAX_THREADS}, not {threads}")
-    if precision not in ("auto", *PRECISIONS):
+    if precision not in (AUTO, *PRECISIONS):
         raise OptionError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
-    if backend not in ("auto", "onnx", "tflite"):
-        raise OptionError(f"backend must be auto, onnx or tflite, not {backend!r}")
-    if backend == "tflite":
-        raise OptionError("backend tflite cannot be used: this bundle has no tflite graphs")
+    if backend not in (AUTO, *RUNTIMES):
+        raise OptionError(f"backend must be auto, {', '.join(RUNTIMES)}, not {backend!r}")
     opened = Bundle.open(find_bundle(bundle))
-    there = opened.precisions("onnx")
-    chosen = there[0] if precision == "auto" and there else precision
-    encoder, decoder_step = opened.graph("encoder", "onnx", chosen), opened.graph("decoder_step", "onnx", chosen)
-    if encoder is None or decoder_step is None:
-        raise OptionError(f"{opened.path} has no {precision} graphs for onnx; it has: {', '.join(there) or 'none'}")
-    engine = OnnxBackend(opened.read(encoder), opened.read(decoder_step), threads or default_threads(), opened.path)
-    return Captioner(opened, engine, chosen)
+    runtime = _runtime(opened, backend, precision)
+    *candidates, last = opened.precisions(runtime) if precision == AUTO else (precision,)
+    refusals: dict[str, UnsupportedGraphError] = {}
+    for candidate in candidates:
+        try:
+            return _loaded(opened, runtime, candidate, threads, refusals)
+        except UnsupportedGraphError as error:  # not the bundle's fault: its files are what was exported
+            refusals[candidate] = error
+    return _loaded(opened, runtime, last, threads, refusals)
+
+
+def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
+    """The runtime to use: onnx or tflite."""
+    there = {runtime: bundle.precisions(runtime) for runtime in RUNTIMES}
+    asked = RUNTIMES if backend == AUTO else (backend,)
+    fitting = [name for name in asked if (there[name] if precision == AUTO else precision in there[name])]
+    if not fitting:
+        wanted = [choice for choice in (backend, precision) if choice != AUTO]
+        others = [f"{name} {', '.join(precisions)}" for name, precisions in there.items() if precisions]
+        has = f"it has: {'; '.join(others) or 'none'}"
+        raise OptionError(f"{bundle.path} has no {' '.join([*wanted, 'graphs'])}; {has}")
+    runtime = next(filter(engines.installed, fitting), fitting[0])
+    engines.require(runtime)
+    return runtime
+
+
+def _loaded(
+    bundle: Bundle, runtime: str, precision: str, threads: int | None, refusals: Mapping[str, UnsupportedGraphError]
+) -> Captioner:
+    entries = [bundle.graph(role, runtime, precision) for role in GRAPH_ROLES]
+    encoder, decoder_step = (bundle.read(entry) for entry in entries if entry is not None)
+    engine = engines.start(runtime, encoder, decoder_step, threads or default_threads(), bundle.path)
+    notes = (
+        f"{refused} graphs do not load in {error.engine} ({error.problem}): {precision} is used"
+        for refused, error in refusals.items()
+    )
+    return Captioner(bundle, engine, precision, runtime, tuple(notes))
 
 
 def default_threads() -> int:

@@ -24,6 +24,10 @@ class Fields:
             raise ValueError(f"{self._where} lacks {key!r}")
         return self._document[key]
 
+    def has(self, key: str) -> bool:
+        """Whether the field ``key`` is there."""
+        return key in self._document
+
     def get(self, key: str, kind: type[T]) -> T:
         """The field ``key`` as ``kind``. Raises ``ValueError`` when it is absent or of another type."""
         return _typed(self._value(key), kind, f"{self._where}.{key}")

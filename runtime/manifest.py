@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 GRAPH_ROLES = ("encoder", "decoder_step")
 DOCUMENT_ROLES = ("preprocess", "vocab", "generation")  # JSON that the runtime reads: exactly one file each
-OTHER_ROLES = ("golden", "eval", "calibration", "card", "recipe")
+OTHER_ROLES = ("golden", "eval", "calibration", "card", "recipe", "graphs")
 ROLES = GRAPH_ROLES + DOCUMENT_ROLES + OTHER_ROLES
 RUNTIMES = ("onnx", "tflite")
 PRECISIONS = ("int8", "fp16", "fp32")  # fastest first: the order in which "auto" chooses
@@ -47,7 +47,9 @@ class TensorSpec:
 class FileEntry:
     """One file of a bundle. ``path`` is relative to the bundle, with forward slashes; ``bytes`` is the file's size.
 
-    ``runtime``, ``precision``, ``opset`` and ``ir_version`` are ``None`` and the tensors empty for all but graphs.
+    ``runtime`` and ``precision`` are ``None`` and the tensors empty for all but graphs; ``opset`` and ``ir_version``
+    are ONNX's, ``signatures`` LiteRT's. ``passes_gate`` says whether the captions of the graph's precision stayed
+    within the limits of the export's recipe; ``None`` where they were not measured.
     """
 
     path: str
@@ -60,6 +62,8 @@ class FileEntry:
     ir_version: int | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    signatures: tuple[str, ...] = ()
+    passes_gate: bool | None = None
 
     def __post_init__(self) -> None:
         if not is_inside(self.path):
@@ -85,6 +89,8 @@ class FileEntry:
             ir_version=entry.optional("ir_version", int),
             inputs=tuple(TensorSpec.from_json(tensor) for tensor in entry.objects("inputs")),
             outputs=tuple(TensorSpec.from_json(tensor) for tensor in entry.objects("outputs")),
+            signatures=entry.values("signatures", str) if entry.has("signatures") else (),
+            passes_gate=entry.optional("passes_gate", bool),
         )
 
 
@@ -167,6 +173,11 @@ def bundle_id(files: Iterable[FileEntry]) -> str:
     """The identity of a bundle: SHA-256 over the sorted lines ``path sha256`` of its files."""
     lines = sorted(f"{entry.path} {entry.sha256}\n" for entry in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def set_name(runtime: str, precision: str) -> str:
+    """What documents of a bundle call the two graphs of a runtime and precision: ``onnx-int8``."""
+    return f"{runtime}-{precision}"
 
 
 def digest(document: Mapping[str, Any]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.errors import BundleError, EngineError, MissingExtraError, Source, brief
+from edgecap.errors import BundleError, EngineError, MissingExtraError, Source, UnsupportedGraphError, brief
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ class OnnxBackend:
     """Both graphs in sessions of their own; may be called from several threads at once.
 
     ``encoder`` and ``decoder_step`` are the graphs' bytes. ``source`` names the bundle in errors. Raises
-    :class:`BundleError` for graphs that do not load or have other tensors, :class:`MissingExtraError` without
-    ONNX Runtime. The encoder takes one photo at a time, the step any number of photos and hypotheses.
+    :class:`UnsupportedGraphError` for graphs that do not load, :class:`BundleError` for those with other tensors,
+    :class:`MissingExtraError` without ONNX Runtime. The encoder takes one photo at a time, the step any number of
+    photos and hypotheses.
     """
 
     def __init__(self, encoder: bytes, decoder_step: bytes, threads: int, source: Source = "bundle") -> None:
@@ -39,7 +41,7 @@ class OnnxBackend:
         """``onnxruntime`` and its version."""
         import onnxruntime
 
-        return f"onnxruntime {onnxruntime.__version__}"
+        return _name(onnxruntime)
 
     def encode(self, images: FloatArray) -> Encoded:
         """Encode preprocessed photos (N, 3, S, S), float32. Raises :class:`EngineError`."""
@@ -72,11 +74,15 @@ def _session(
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base but Exception
-        raise BundleError(source, f"does not load in ONNX Runtime: {brief(error)}") from error
+        raise UnsupportedGraphError(source, _name(onnxruntime), brief(error)) from error
     found = ({tensor.name for tensor in session.get_inputs()}, {tensor.name for tensor in session.get_outputs()})
     if found[0] != set(inputs) or not found[1] >= set(outputs):
         raise BundleError(source, f"has the tensors {sorted(found[0])} -> {sorted(found[1])}, not those of its role")
     return session
+
+
+def _name(library: ModuleType) -> str:
+    return f"onnxruntime {library.__version__}"
 
 
 def _run(session: InferenceSession, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[FloatArray]:

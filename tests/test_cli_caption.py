@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT, edgecap, encoded, png_header
 from PIL import Image
+from tiny_bundle import onnx_graphs, write_tiny_bundle
 
 Photo = Callable[..., Path]
 
@@ -56,6 +57,27 @@ def test_json_has_a_record_for_every_photo(tiny_bundle: Path, photo: Photo) -> N
     assert record["tokens"] == ["a", "red", "photo"] and record["log_prob"] < 0 and record["truncated"] is False
     assert set(record["timings_ms"]) == {"preprocess", "encoder", "steps", "total"}
     assert record["bundle"].startswith("tiny-test@") and record["precision"] == "fp32"
+    assert re.fullmatch(r"onnxruntime \d\S+", record["backend"])
+
+
+def test_every_engine_keeps_stderr_clean(two_runtimes: Path, photo: Photo) -> None:
+    red, blue = photo("red.jpg", "red"), photo("blue.jpg", "blue")
+    for backend, engine in (("auto", "onnxruntime"), ("onnx", "onnxruntime"), ("tflite", "ai-edge-litert")):
+        arguments = ("caption", red, blue, "--bundle", two_runtimes, "--backend", backend)
+        assert edgecap(*arguments) == (0, [f"{red}: A red photo.", f"{blue}: A blue photo."], [])
+        code, out, err = edgecap(*arguments, "--json", "--beam", 6)
+        assert (code, err) == (0, []) and all(json.loads(line)["backend"].startswith(f"{engine} ") for line in out)
+
+
+def test_a_precision_that_is_replaced_is_noted_on_stderr(photo: Photo, tmp_path: Path) -> None:
+    good = onnx_graphs()["fp32"]
+    bundle = write_tiny_bundle(tmp_path / "bundle", {"int8": (b"an operator\nof tomorrow", good[1]), "fp32": good})
+    red = photo("red.jpg", "red")
+    code, out, (note,) = edgecap("caption", red, "--bundle", bundle)
+    assert (code, out) == (0, ["A red photo."])
+    assert re.fullmatch(r"edgecap: int8 graphs do not load in onnxruntime \S+ \(.+\): fp32 is used", note)
+    code, out, (line,) = edgecap("caption", red, "--bundle", bundle, "--precision", "int8")
+    assert (code, out) == (1, []) and "encoder: does not load in onnxruntime" in line
 
 
 def test_options_reach_the_search(tiny_bundle: Path, photo: Photo) -> None:
@@ -142,7 +164,9 @@ def test_a_bad_bundle_is_one_line_and_nothing_is_captioned(own_bundle: Path, pho
         ("caption", "x.jpg", "--max-length", "many"),
         ("describe", "x.jpg"),
         ("caption", "x.jpg", "--length-penalty", "nan"),
+        ("caption", "x.jpg", "--backend", "abacus"),
         ("caption", "x.jpg", "--precision", "fp16"),  # which this bundle does not have
+        ("caption", "x.jpg", "--backend", "tflite"),  # likewise
     ],
 )
 def test_wrong_usage_is_exit_2(tiny_bundle: Path, arguments: tuple[str, ...]) -> None:
@@ -165,7 +189,8 @@ def test_odd_names_stay_on_one_line(tiny_bundle: Path, photo: Photo, tmp_path: P
 def test_help_and_version_import_nothing_heavy() -> None:
     code, out, err = edgecap("--help")
     assert (code, err) == (0, [])
-    assert [line.split()[0] for line in out[out.index("Commands:") + 1 :]] == ["train", "eval", "export", "caption"]
+    commands = [line.split()[0] for line in out[out.index("Commands:") + 1 :]]
+    assert commands == ["train", "eval", "export", "caption", "verify", "inspect"]
     assert edgecap("-h")[1] == out
     assert re.fullmatch(r"edgecap, version \d+\.\d+\.\d+", edgecap("--version")[1][0])
     assert any("every photo was captioned" in line for line in edgecap("caption", "-h")[1])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import edgecap, encoded
+from tiny_bundle import onnx_graphs, write_tiny_bundle
 
 COLOURS = ("red", "lime", "blue")
 NAMES = {"red": "red", "lime": "green", "blue": "blue"}
@@ -44,6 +45,24 @@ def test_json_report_and_captions_file(tiny_bundle: Path, dataset: Path, tmp_pat
     assert (report["split"], report["photos"], report["beam"]) == ("val", 3, 3)
     expected = {f"{colour}.jpg": f"A {NAMES[colour]} photo." for colour in COLOURS}
     assert json.loads(file.read_text()) == expected
+
+
+def test_the_engine_may_be_chosen(two_runtimes: Path, dataset: Path) -> None:
+    arguments = ("eval", "--bundle", two_runtimes, "--data", dataset)
+    reports = []
+    for backend, engine in (("onnx", "onnxruntime"), ("tflite", "ai-edge-litert")):
+        code, (subject, *report), _ = edgecap(*arguments, "--backend", backend)
+        assert code == 0 and f" int8, {engine} " in subject
+        reports.append(report)
+    assert reports[0] == reports[1]
+
+
+def test_a_precision_that_is_replaced_is_noted_on_stderr(dataset: Path, tmp_path: Path) -> None:
+    good = onnx_graphs()["fp32"]
+    bundle = write_tiny_bundle(tmp_path / "bundle", {"int8": (good[0], b"tomorrow's"), "fp32": good})
+    code, out, err = edgecap("eval", "--bundle", bundle, "--data", dataset)
+    assert code == 0 and " fp32, onnxruntime " in out[0]
+    assert err[0].startswith("edgecap: int8 graphs do not load in onnxruntime ") and err[0].endswith(": fp32 is used")
 
 
 def test_wrong_input_is_one_line(tiny_bundle: Path, dataset: Path) -> None:

@@ -21,3 +21,9 @@ def test_a_row_for_every_setting(tiny_bundle: Path, photo: Callable[..., Path]) 
     assert [row[:2] for row in rows] == [[1, 1], [1, 3], [2, 1], [2, 3]]
     for _, _, prepared, encoded, stepped, total in rows:  # of one photo the medians are its figures
         assert total == pytest.approx(prepared + encoded + stepped, abs=0.2) and total > 0
+
+
+def test_the_engine_may_be_chosen(two_runtimes: Path, photo: Callable[..., Path]) -> None:
+    arguments = [str(photo("red.jpg", "red")), "--bundle", str(two_runtimes), "--backend", "tflite"]
+    result = CliRunner().invoke(main, [*arguments, "--precision", "fp32", "--threads", "1", "--beams", "1"])
+    assert result.exit_code == 0 and result.output.startswith("tiny-test fp32, ai-edge-litert ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from conftest import encoded
 from PIL import Image
-from tiny_bundle import step_graph
+from tiny_bundle import Graphs, encoder_graph, onnx_graphs, step_graph, write_tiny_bundle
+from tiny_tflite import made_for_a_newer_engine
 
-from edgecap.errors import BundleError, EngineError, ImageError, OptionError
+from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraError, OptionError, UnsupportedGraphError
 from edgecap.runtime import Caption, Captioner, load
 from edgecap.runtime.captioner import default_threads
 from edgecap.runtime.onnx_backend import OnnxBackend
@@ -115,10 +117,11 @@ def test_the_fastest_precision_is_chosen(tiny_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"precision": "fp16"}, "has no fp16 graphs for onnx; it has: int8, fp32"),
-        ({"precision": "int4"}, "precision must be"),
-        ({"backend": "tflite"}, "no tflite graphs"),
-        ({"backend": "abacus"}, "backend must be"),
+        ({"precision": "fp16"}, "has no fp16 graphs; it has: onnx int8, fp32$"),
+        ({"precision": "int4"}, "precision must be auto, int8, fp16, fp32, not 'int4'"),
+        ({"backend": "tflite"}, "has no tflite graphs; it has: onnx int8, fp32$"),
+        ({"backend": "tflite", "precision": "int8"}, "has no tflite int8 graphs; it has: onnx int8, fp32$"),
+        ({"backend": "abacus"}, "backend must be auto, onnx, tflite, not 'abacus'"),
         ({"threads": 0}, "threads must be"),
     ],
 )
@@ -127,8 +130,80 @@ def test_a_choice_that_is_not_there_is_refused(tiny_bundle: Path, options: dict[
         load(tiny_bundle, **options)  # type: ignore[arg-type]
 
 
+def test_the_first_engine_with_graphs_is_chosen(
+    two_runtimes: Path, tflite_graphs: Graphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for options, chosen in (
+        ({}, ("onnx", "int8")),
+        ({"backend": "tflite"}, ("tflite", "int8")),
+        ({"backend": "tflite", "precision": "fp32"}, ("tflite", "fp32")),
+    ):
+        captioner = load(two_runtimes, **options)  # type: ignore[arg-type]
+        assert (captioner.runtime, captioner.precision) == chosen and captioner.notes == ()
+    tflite_only = write_tiny_bundle(tmp_path / "tflite", onnx={}, tflite=tflite_graphs)
+    assert load(tflite_only).runtime == "tflite"
+    # Each has what the other lacks.
+    mixed = write_tiny_bundle(tmp_path / "mixed", {"int8": onnx_graphs()["int8"]}, {"fp32": tflite_graphs["fp32"]})
+    assert load(mixed).runtime == "onnx" and load(mixed, precision="fp32").runtime == "tflite"
+    with pytest.raises(OptionError, match=r"has no onnx fp32 graphs; it has: onnx int8; tflite fp32$"):
+        load(mixed, backend="onnx", precision="fp32")
+    # And when one is not installed.
+    monkeypatch.setattr("edgecap.runtime.engines.installed", lambda runtime: runtime == "tflite")
+    assert load(two_runtimes).runtime == "tflite"
+    with pytest.raises(MissingExtraError, match=r"edgecap\[onnx\]"):
+        load(two_runtimes, backend="onnx")
+    monkeypatch.setattr("edgecap.runtime.engines.installed", lambda runtime: False)
+    for bundle, extra in ((two_runtimes, "onnx"), (tflite_only, "tflite")):
+        with pytest.raises(MissingExtraError, match=rf"edgecap\[{extra}\]"):
+            load(bundle)
+
+
+def test_a_bundle_without_graphs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"has no graphs; it has: none$"):
+        load(write_tiny_bundle(tmp_path / "bundle", onnx={}))
+
+
+def test_another_precision_replaces_one_that_the_engine_refuses(tmp_path: Path) -> None:
+    good, refused = (encoder_graph(), step_graph()), (encoder_graph(), b"an operator of tomorrow")
+    bundle = write_tiny_bundle(tmp_path / "bundle", {"int8": refused, "fp16": refused, "fp32": good})
+    with load(bundle, threads=1) as captioner:
+        assert captioner.precision == "fp32"
+        assert captioner.caption(encoded("red")).text == "A red photo."
+        for note, precision in zip(captioner.notes, ("int8", "fp16"), strict=True):
+            assert re.fullmatch(rf"{precision} graphs do not load in onnxruntime \d\S+ \(.+\): fp32 is used", note)
+    with pytest.raises(UnsupportedGraphError, match="decoder_step: does not load in onnxruntime"):
+        load(bundle, precision="int8")  # nobody gets another precision than asked for
+    nothing_loads = write_tiny_bundle(tmp_path / "none", {"int8": refused, "fp32": refused})
+    with pytest.raises(UnsupportedGraphError, match="decoder_step: does not load in onnxruntime"):
+        load(nothing_loads)
+
+
+def test_a_graph_for_a_newer_litert_is_replaced(tflite_graphs: Graphs, tmp_path: Path) -> None:
+    encoder, step = tflite_graphs["int8"]
+    graphs = {"int8": (made_for_a_newer_engine(encoder), step), "fp32": tflite_graphs["fp32"]}
+    captioner = load(write_tiny_bundle(tmp_path / "bundle", tflite=graphs), backend="tflite")
+    (note,) = captioner.notes
+    wanted = r"int8 graphs do not load in ai-edge-litert \d\S+ \(Didn't find op .* version '99'.*\): fp32 is used"
+    assert re.fullmatch(wanted, note) and captioner.precision == "fp32"
+
+
+@pytest.mark.parametrize("graph", ["encoder.int8.onnx", "decoder_step.fp32.onnx"])
+def test_a_torn_graph_is_never_replaced(own_bundle: Path, graph: str) -> None:
+    content = (own_bundle / graph).read_bytes()
+    (own_bundle / graph).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match="does not match its sha256") as caught:
+        load(own_bundle)
+    assert not isinstance(caught.value, UnsupportedGraphError)
+
+
+def test_wrong_tensors_are_never_replaced(tmp_path: Path) -> None:
+    good, swapped = (encoder_graph(), step_graph()), (step_graph(), step_graph())
+    with pytest.raises(BundleError, match="encoder: has the tensors"):
+        load(write_tiny_bundle(tmp_path / "bundle", {"int8": swapped, "fp32": good}))
+
+
 def test_graphs_that_are_none_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BundleError, match="b: encoder: does not load in ONNX Runtime") as caught:
+    with pytest.raises(UnsupportedGraphError, match=r"b: encoder: does not load in onnxruntime \d") as caught:
         OnnxBackend(b"no graph", step_graph(), 1, "b")
     assert "\n" not in str(caught.value)
     with pytest.raises(BundleError, match="b: encoder: has the tensors"):
@@ -164,10 +239,14 @@ def test_importing_and_running_loads_nothing_heavy(tiny_bundle: Path, photo: Cal
     ]
 
 
-def test_without_an_engine_the_extra_is_named(tiny_bundle: Path) -> None:
+@pytest.mark.parametrize("engine", ["onnx", "tflite"])
+def test_without_an_engine_the_extra_is_named(engine: str, tmp_path: Path) -> None:
+    graphs = onnx_graphs()  # nobody gets so far as to look at them
+    bundle = write_tiny_bundle(tmp_path / "bundle", **{"onnx": {}, engine: graphs})
     code = (
-        "import sys; sys.modules['onnxruntime'] = None; import edgecap.errors, edgecap.runtime\n"
+        "import sys; sys.modules.update(dict.fromkeys(sys.argv[2:])); import edgecap.errors, edgecap.runtime\n"
         "try: edgecap.runtime.load(sys.argv[1])\n"
         "except edgecap.errors.MissingExtraError as error: print(error)"
     )
-    assert "pip install 'edgecap[onnx]'" in python(code, tiny_bundle)
+    libraries = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorflow")
+    assert f"pip install 'edgecap[{engine}]'" in python(code, bundle, *libraries)

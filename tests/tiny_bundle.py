@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecap.runtime.bundle import (
@@ -51,10 +53,19 @@ STEP_OUTPUTS: dict[str, Axes] = {
     "c_next": ("N", "K", H),
     "alpha": ("N", "K", L),
 }
+Graphs = Mapping[str, tuple[bytes, bytes]]  # by precision: encoder and decoder step
 
 
-def write_tiny_bundle(path: Path, **changes: Any) -> Path:
-    """Write the bundle into the directory ``path``; ``changes`` replace fields of its manifest."""
+def onnx_graphs() -> Graphs:
+    """The ONNX graphs of the bundle."""
+    return dict.fromkeys(PRECISIONS, (encoder_graph(), step_graph()))
+
+
+def write_tiny_bundle(path: Path, onnx: Graphs | None = None, tflite: Graphs | None = None, **changes: Any) -> Path:
+    """Write the bundle into the directory ``path``; ``changes`` replace fields of its manifest.
+
+    Its graphs are :func:`onnx_graphs`, or those given; ``tflite`` may be those of :mod:`tiny_tflite`.
+    """
     path.mkdir(parents=True)
     entries = [
         _write(path, "preprocess.json", "preprocess", _json(PREPROCESS.to_json())),
@@ -62,9 +73,10 @@ def write_tiny_bundle(path: Path, **changes: Any) -> Path:
         _write(path, "generation.json", "generation", _json(GENERATION.to_json())),
         _write(path, "golden/note.txt", "golden", b"nothing is golden here\n"),
     ]
-    for precision in PRECISIONS:
-        entries.append(_write_graph(path, "encoder", precision, encoder_graph(), ENCODER_INPUTS, ENCODER_OUTPUTS))
-        entries.append(_write_graph(path, "decoder_step", precision, step_graph(), STEP_INPUTS, STEP_OUTPUTS))
+    for runtime, graphs in (("onnx", onnx_graphs() if onnx is None else onnx), ("tflite", tflite or {})):
+        for precision, pair in graphs.items():
+            for role, graph in zip(("encoder", "decoder_step"), pair, strict=True):
+                entries.append(_write_graph(path, role, runtime, precision, graph))
     facts = {
         "bundle_id": bundle_id(entries),
         "name": "tiny-test",
@@ -106,6 +118,11 @@ def step_graph() -> bytes:
         helper.make_node("Identity", ["h"], ["h_next"]),
         helper.make_node("Add", ["c", "h"], ["c_next"]),
     ]
+    return _model("decoder_step", nodes, STEP_INPUTS, STEP_OUTPUTS, step_constants())
+
+
+def step_constants() -> dict[str, NDArray[np.float32]]:
+    """The table of what follows a word (V, V), and the words by colour (3, V)."""
     follows = np.full((V, V), -4.0, np.float32)
     for before, after in (
         ("<start>", "a"),
@@ -120,8 +137,7 @@ def step_graph() -> bytes:
         words_of_colour[channel, VOCABULARY.ids[word]] = 1.0
     words_of_colour[:, VOCABULARY.ids["light"]] = 0.6
     words_of_colour[:, VOCABULARY.ids["dark"]] = -0.6
-    constants = {"follows": follows, "words_of_colour": words_of_colour}
-    return _model("decoder_step", nodes, STEP_INPUTS, STEP_OUTPUTS, constants)
+    return {"follows": follows, "words_of_colour": words_of_colour}
 
 
 def _model(name: str, nodes: list[Any], inputs: dict[str, Axes], outputs: dict[str, Axes], constants: Any) -> bytes:
@@ -142,15 +158,15 @@ def _type(tensor: str) -> int:
     return int(TensorProto.INT64 if tensor == "token" else TensorProto.FLOAT)
 
 
-def _write_graph(
-    path: Path, role: str, precision: str, graph: bytes, inputs: dict[str, Axes], outputs: dict[str, Axes]
-) -> FileEntry:
+def _write_graph(path: Path, role: str, runtime: str, precision: str, graph: bytes) -> FileEntry:
     def specs(tensors: dict[str, Axes]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(n, "int64" if n == "token" else "float32", shape) for n, shape in tensors.items())
 
-    facts = {"runtime": "onnx", "precision": precision, "opset": OPSET, "ir_version": IR_VERSION}
-    file = f"{role}.{precision}.onnx"
-    return _write(path, file, role, graph, **facts, inputs=specs(inputs), outputs=specs(outputs))
+    inputs, outputs = (ENCODER_INPUTS, ENCODER_OUTPUTS) if role == "encoder" else (STEP_INPUTS, STEP_OUTPUTS)
+    facts: dict[str, Any] = {"inputs": specs(inputs), "outputs": specs(outputs)}
+    facts |= {"opset": OPSET, "ir_version": IR_VERSION} if runtime == "onnx" else {}
+    file = f"{role}.{precision}.{runtime}"
+    return _write(path, file, role, graph, runtime=runtime, precision=precision, **facts)
 
 
 def _write(path: Path, file: str, role: str, content: bytes, **facts: Any) -> FileEntry:

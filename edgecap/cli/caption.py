@@ -16,6 +16,7 @@ import click
 
 from edgecap.cli import fail, one_line
 from edgecap.cli.options import (
+    backend_option,
     beam_option,
     bundle_option,
     length_penalty_option,
@@ -46,6 +47,7 @@ class Request:
 @max_length_option
 @length_penalty_option
 @bundle_option
+@backend_option
 @precision_option
 @threads_option
 @click.option(
@@ -62,6 +64,7 @@ def caption(
     max_length: int | None,
     length_penalty: float | None,
     bundle: str | None,
+    backend: str,
     precision: str,
     threads: int | None,
     batch_size: int,
@@ -74,7 +77,7 @@ def caption(
 
     A photo that cannot be read is named on stderr, and the others are captioned all the same.
     With --json, captions are {"path", "caption", "log_prob", "tokens", "truncated", "timings_ms", "bundle",
-    "precision"}, and photos that failed {"path", "error"}.
+    "backend", "precision"}, and photos that failed {"path", "error"}.
 
     \b
     Exit status:
@@ -88,7 +91,9 @@ def caption(
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     requests = list(itertools.chain.from_iterable(expand(image) for image in images))
     bare = len(images) == 1 and not Path(images[0]).is_dir()
-    with load(bundle, precision=precision, threads=threads) as captioner:
+    with load(bundle, backend=backend, precision=precision, threads=threads) as captioner:
+        for note in captioner.notes:
+            fail(note)
         choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty}
         options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         captioner.options(**options)  # an option that cannot work is found before the first photo is read
@@ -161,5 +166,6 @@ def record(captioner: Captioner, result: Caption | str) -> dict[str, Any]:
         "truncated": result.truncated,
         "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
         "bundle": captioner.bundle.manifest.label,
+        "backend": captioner.backend.name,
         "precision": captioner.precision,
     }

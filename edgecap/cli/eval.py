@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from edgecap.cli import fail
 from edgecap.cli.options import (
+    backend_option,
     beam_option,
     bundle_option,
     data_option,
@@ -41,6 +43,7 @@ Subject = tuple[Backend, PreprocessConfig, Vocabulary, GenerationConfig, str]
 @beam_option
 @max_length_option
 @length_penalty_option
+@backend_option
 @precision_option
 @threads_option
 @click.option("--meteor", is_flag=True, help="Add METEOR (extra eval-java).")
@@ -56,6 +59,7 @@ def evaluate(
     beam: int | None,
     max_length: int | None,
     length_penalty: float | None,
+    backend: str,
     precision: str,
     threads: int | None,
     meteor: bool,
@@ -73,14 +77,14 @@ def evaluate(
         raise click.UsageError("name a --bundle or a --checkpoint, not both")
     dataset = load_dataset(data, photos)
     members = dataset.split(split)
-    backend, preprocess, vocabulary, generation, subject = (
-        _checkpoint(checkpoint) if checkpoint else _bundle(bundle, precision, threads)
+    engine, preprocess, vocabulary, generation, subject = (
+        _checkpoint(checkpoint) if checkpoint else _bundle(bundle, backend, precision, threads)
     )
     options = generation.options(vocabulary, beam=beam, max_length=max_length, length_penalty=length_penalty)
     count = math.ceil(len(members) / EVALUATION_BATCH)
-    batches = encoded_photos(backend, members, preprocess)
+    batches = encoded_photos(engine, members, preprocess)
     with click.progressbar(batches, length=count, label="captioning", file=sys.stderr) as shown:
-        hypotheses = decode_batches(backend, shown, vocabulary, options)
+        hypotheses = decode_batches(engine, shown, vocabulary, options)
     wanted = dict(zip(EXTRA_METRICS, (meteor, spice), strict=True))
     scores = score_split(members, hypotheses, vocabulary, extra=[name for name in EXTRA_METRICS if wanted[name]])
     report: dict[str, Any] = {
@@ -94,8 +98,10 @@ def evaluate(
     click.echo(json.dumps(report) if as_json else _table(report))
 
 
-def _bundle(name: str | None, precision: str, threads: int | None) -> Subject:
-    captioner = load(name, precision=precision, threads=threads)
+def _bundle(name: str | None, backend: str, precision: str, threads: int | None) -> Subject:
+    captioner = load(name, backend=backend, precision=precision, threads=threads)
+    for note in captioner.notes:
+        fail(note)
     bundle = captioner.bundle
     subject = f"{bundle.manifest.label} {captioner.precision}, {captioner.backend.name}"
     return captioner.backend, bundle.preprocess, bundle.vocabulary, bundle.generation, subject

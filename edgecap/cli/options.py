@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from edgecap.runtime.captioner import MAX_THREADS
+from edgecap.runtime.captioner import AUTO, MAX_THREADS
 from edgecap.runtime.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
-from edgecap.runtime.manifest import PRECISIONS
+from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
 
 data_option = click.option(
     "--data",
@@ -26,7 +26,18 @@ bundle_option = click.option(
     "--bundle", metavar="NAME|DIR", help="The captioner: an embedded one by name, or a directory."
 )
 precision_option = click.option(
-    "--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto", show_default=True
+    "--precision",
+    type=click.Choice([AUTO, *PRECISIONS]),
+    default=AUTO,
+    show_default=True,
+    help="auto: the fastest that the bundle has, whose captions were found good, and that the engine takes.",
+)
+backend_option = click.option(
+    "--backend",
+    type=click.Choice([AUTO, *RUNTIMES]),
+    default=AUTO,
+    show_default=True,
+    help="The engine: ONNX Runtime or LiteRT. auto: the first that is installed and that the bundle has graphs for.",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MAX_THREADS), help="CPU threads.  [default: the cores, at most 4]"
