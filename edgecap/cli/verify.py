@@ -1,0 +1,69 @@
+"""``edgecap verify``: whether a bundle is whole, and does here what it did where it was exported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from edgecap.cli import fail, one_line
+from edgecap.cli.options import threads_option
+from edgecap.errors import EXIT_FAILURE
+from edgecap.runtime.bundle import Bundle, find_bundle
+from edgecap.runtime.captioner import AUTO
+from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
+from edgecap.runtime.verification import Check, checks
+
+SHOWN = {"ok": "ok", "skipped": "skipped", "failed": "FAILED"}
+
+
+@click.command()
+@click.argument("bundle", required=False)
+@click.option(
+    "--backend",
+    type=click.Choice([AUTO, *RUNTIMES]),
+    default=AUTO,
+    show_default=True,
+    help="Only the graphs of this engine, which must be installed. auto: of every engine that is.",
+)
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Only the graphs of this one.  [default: all]")
+@threads_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def verify(bundle: str | None, backend: str, precision: str | None, threads: int | None, as_json: bool) -> None:
+    """Check BUNDLE on this machine: an embedded one by name, or a directory.
+
+    \b
+    In one line each:
+      files   their SHA-256 and form are those of the manifest
+      photo   the golden photo gives the recorded tensor
+      graphs  of each runtime and precision: tensors within the recorded tolerance, and the same captions
+
+    Graphs whose engine is not installed are skipped, unless --backend asks for them. With --json: {"bundle", "checks":
+    [{"check", "status", "detail", "runtime", "precision", "engine", "tensor", "difference", "allowed"}], "ok"}.
+
+    \b
+    Exit status:
+      0  all that was checked is well
+      1  something is not, or nothing could be checked
+      2  wrong usage
+    """
+    opened = Bundle.open(find_bundle(bundle))
+    done = []
+    for check in checks(opened, None if backend == AUTO else backend, precision, threads):
+        done.append(check)
+        if not as_json:
+            click.echo(line(check))
+    first = next((check for check in done if check.status == "failed"), None)
+    if as_json:
+        label = opened.manifest.label
+        click.echo(json.dumps({"bundle": label, "checks": [asdict(check) for check in done], "ok": first is None}))
+    if first is not None:
+        fail(f"{opened.manifest.label}: {first.text}")
+        sys.exit(EXIT_FAILURE)
+
+
+def line(check: Check) -> str:
+    """``ok       onnx int8, onnxruntime 1.31.1: ...``."""
+    return f"{SHOWN[check.status]:<8} {one_line(check.text)}"
