@@ -37,7 +37,7 @@ class Encoder(nn.Module):
     def grid(self, images: Tensor) -> Tensor:
         """The backbone's map as locations: (B, 3, S, S) -> (B, L, C). What is cached when the backbone is frozen."""
         feature_map: Tensor = self.backbone(images)  # (B, C, 7, 7)
-        return feature_map.flatten(2).transpose(1, 2)  # (B, L, C)
+        return feature_map.permute(0, 2, 3, 1).flatten(1, 2)  # (B, 7, 7, C) -> (B, L, C)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.projection(self.grid(images))  # type: ignore[no-any-return]  # (B, L, D)

@@ -70,7 +70,7 @@ class GridCache:
                 grid = self.encoder.grid(batch)  # (N, L, C)
             if grids is None:
                 shape = (len(photos), *grid.shape[1:])
-                grids = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+                grids = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)  # type: ignore[no-untyped-call,unused-ignore]
             grids[start : start + len(grid)] = grid.half().cpu().numpy()
             self.advance(len(grid))
         assert isinstance(grids, np.memmap)  # a split has photos: CaptionDataset.split
