@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecap.data.karpathy import CaptionDataset
-from edgecap.errors import DataError
+from edgecap.errors import DataError, brief
 from edgecap.export.recipe import ExportRecipe
+from edgecap.runtime.fields import Fields
 from edgecap.runtime.photo import EXTENSIONS
 from edgecap.runtime.preprocess import PreprocessConfig, to_tensor
 
@@ -36,6 +39,16 @@ class CalibrationSet:
         for path in self.paths:
             yield to_tensor(path, preprocess)
 
+    def batches(self, preprocess: PreprocessConfig, size: int) -> Iterator[NDArray[np.float32]]:
+        """As :meth:`tensors`, in batches (N, 3, S, S) of at most ``size`` photos."""
+        tensors = self.tensors(preprocess)
+        while batch := list(islice(tensors, size)):
+            yield np.concatenate(batch)
+
+    def first(self, count: int) -> CalibrationSet:
+        """The first ``count`` photos of the set, which is in random order."""
+        return CalibrationSet(self.source, self.ids[:count], self.paths[:count])
+
 
 def from_dataset(dataset: CaptionDataset, recipe: ExportRecipe) -> CalibrationSet:
     """Photos of the train split, drawn at random with the recipe's seed."""
@@ -51,6 +64,38 @@ def from_folder(folder: Path, recipe: ExportRecipe) -> CalibrationSet:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
     chosen = [paths[index] for index in _draw(len(paths), recipe)]
     return CalibrationSet(folder.name, tuple(path.name for path in chosen), tuple(chosen))
+
+
+def from_ids(dataset: CaptionDataset, ids: Sequence[str]) -> CalibrationSet:
+    """Exactly these photos of a dataset, as ``calibration.json`` lists them. Raises ``DataError``."""
+    held_out = {photo.id for photo in dataset.splits.get("val", ())}
+    photos = {photo.id: photo for split in dataset.splits.values() for photo in split}
+    for name in ids:
+        if name not in photos:
+            raise DataError(dataset.source, f"has no photo {name!r} to calibrate on")
+        if name in held_out:
+            raise DataError(
+                dataset.source, f"photo {name!r} is of val, which measures the captions: calibrate on others"
+            )
+    unique = tuple(dict.fromkeys(ids))
+    return CalibrationSet(dataset.name, unique, tuple(photos[name].path for name in unique))
+
+
+def read_ids(given: str) -> tuple[str, ...]:
+    """Photo ids from a ``calibration.json``, from a file with one a line, or separated by commas.
+
+    Raises ``DataError``.
+    """
+    path = Path(given)
+    if not path.is_file():
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".json":
+            return tuple(line.strip() for line in text.splitlines() if line.strip())
+        return Fields(json.loads(text), path.name).values("photos", str)
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"is no list of photo ids: {brief(error)}") from error
 
 
 def _draw(count: int, recipe: ExportRecipe) -> list[int]:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from edgecap.evaluation import protocol_text
+from edgecap.export.evaluation import REFERENCE
 from edgecap.model.checkpoint import Checkpoint
 
 
@@ -35,22 +36,26 @@ def _figures(evaluation: dict[str, Any]) -> str:
     results, protocol = evaluation.get("results"), evaluation.get("protocol")
     if not results or not protocol:
         return "## Figures\n\nNot evaluated: the export was given no captioned photos."
-    columns = list(next(iter(results.values())))
+    columns = list(results[REFERENCE])
     lines = [
         "## Figures",
         "",
-        f"{protocol['dataset']}, split {protocol['split']}, {protocol_text(protocol)}; free-running decoding, "
-        f"{protocol['engine']}; x 100.",
+        f"{protocol['dataset']}, split {protocol['split']}, {protocol_text(protocol)}; free-running decoding by "
+        f"{', '.join(protocol['engines'].values())}; x 100.",
         "",
-        "| precision | " + " | ".join(columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
+        "| graphs | MB | " + " | ".join(columns) + " |",
+        "|---" * (2 + len(columns)) + "|",
     ]
-    lines += [
-        f"| {precision} | " + " | ".join(f"{scores[column]:.2f}" for column in columns) + " |"
-        for precision, scores in results.items()
-    ]
-    for precision, scores in results.items():
-        if "identical captions" in scores:
-            same, change = scores["identical captions"], scores["CIDEr-D change"]
-            lines.append(f"\n{precision} against fp32: CIDEr-D {change:+.2f}, {same:.1%} of captions identical.")
-    return "\n".join(lines)
+    for name, scores in results.items():
+        size = f"{evaluation['bytes'][name] / 1e6:.1f}" if name in evaluation["bytes"] else ""
+        lines.append(f"| {name} | {size} | " + " | ".join(f"{scores[column]:.2f}" for column in columns) + " |")
+    changes = [f"- {name} {difference_text(scores)}" for name, scores in results.items() if "against" in scores]
+    return "\n".join([*lines, "", *changes])
+
+
+def difference_text(scores: dict[str, Any]) -> str:
+    """How far a set of graphs is from the one that it was made from, in words."""
+    same, greedy = scores["identical captions"], scores["identical greedy captions"]
+    return f"against {scores['against']}: CIDEr-D {scores['CIDEr-D change']:+.2f}, identical captions {same:.1%} " + (
+        f"(greedy {greedy:.1%})"
+    )

@@ -1,9 +1,10 @@
-"""From a checkpoint to a bundle: graphs, quantization, parity, figures, and the files put in place at once."""
+"""From a checkpoint to a bundle: graphs, parity, figures, and the files put in place at once."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,27 @@ from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import ExportError
 from edgecap.evaluation import protocol_of
 from edgecap.export import golden
+from edgecap.export.bias_folding import fold_projection_bias
 from edgecap.export.calibration import CalibrationSet
-from edgecap.export.card import model_card
-from edgecap.export.evaluation import evaluate
-from edgecap.export.graphs import export_encoder, export_step
+from edgecap.export.card import difference_text, model_card
+from edgecap.export.evaluation import REFERENCE, caption_photos, compare
+from edgecap.export.graph_facts import graph_facts
+from edgecap.export.graph_maker import GraphMaker
 from edgecap.export.parity import Parity, check_parity
-from edgecap.export.quantization import quantize_encoder, quantize_step
 from edgecap.export.recipe import ExportRecipe
+from edgecap.export.tflite import require_converter
 from edgecap.export.writer import BundleWriter
 from edgecap.model.checkpoint import Checkpoint, load_checkpoint
 from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
 from edgecap.model.torch_backend import TorchBackend
-from edgecap.runtime.backend import FloatArray
+from edgecap.runtime import engines
+from edgecap.runtime.backend import Backend, FloatArray
 from edgecap.runtime.bundle import Bundle, Dims
 from edgecap.runtime.captioner import default_threads
-from edgecap.runtime.onnx_backend import OnnxBackend
+from edgecap.runtime.golden import golden_record, tensor_digest
+from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, set_name
 from edgecap.runtime.preprocess import to_tensor
-
-ROLES = ("encoder", "decoder_step")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def export_bundle(request: ExportRequest, say: Callable[[str], None]) -> Bundle:
             problem = "no photos were given: name some with --data or --calibration"
             raise ExportError("calibration", "encoder.int8", problem)
         request.calibration.require_enough()
+    if "tflite" in request.recipe.runtimes:
+        require_converter()
     checkpoint = load_checkpoint(request.checkpoint, preset=request.preset)
     with BundleWriter(request.target) as writer:
         return _Export(request, checkpoint, writer, say).run()
@@ -76,23 +81,29 @@ class _Export:
         self.vocabulary = checkpoint.vocabulary
         self.preprocess = preprocess_config(checkpoint.dims)
         self.generation = default_generation(checkpoint.vocabulary)
-        self.model = checkpoint.model()
-        # fp32 is always made: it is what the others are measured against.
-        self.precisions = ("fp32", *(name for name in self.recipe.precisions if name != "fp32"))
+        self.options = self.generation.options(self.vocabulary)
+        self.model = fold_projection_bias(checkpoint.model())
+        self.maker = GraphMaker(
+            self.model,
+            self.recipe,
+            request.calibration,
+            self.preprocess,
+            self.vocabulary,
+            self.options,
+            writer.scratch,
+            say,
+        )
 
     def run(self) -> Bundle:
-        self._make_graphs()
-        backends = {precision: self._backend(precision) for precision in self.precisions}
+        self.maker.make()
+        backends = {set_name(*graphs): self._backend(*graphs) for graphs in self._sets(measured=True)}
         images = self._parity_images()
-        parity = self._parity(backends, images)
-        evaluation = self._evaluation(backends, parity)
+        evaluation = self._evaluation(backends, self._parity(backends, images))
+        record = self._golden(backends, images[:1])
         self.say("writing the bundle")
-        for precision in self.recipe.precisions:
-            for role in ROLES:
-                name = f"{role}.{precision}.onnx"
-                self._graph(role, precision).rename(self.writer.path(name))
-                self.writer.add_graph(name, role, precision)
-        self._add_golden(backends, images[:1])
+        self._add_graphs(evaluation.get("results", {}))
+        self.writer.add_bytes(f"golden/{golden.PHOTO}", "golden", golden.golden_photo())
+        self.writer.add_json("golden/golden.json", "golden", record)
         self._add_documents(evaluation)
         dims = self.checkpoint.dims
         sizes = Dims(
@@ -100,28 +111,14 @@ class _Export:
         )
         return self.writer.finish(self.name, dims.preset, sizes)
 
-    def _graph(self, role: str, precision: str) -> Path:
-        return self.writer.scratch / f"{role}.{precision}.onnx"
+    def _sets(self, *, measured: bool = False) -> Iterator[tuple[str, str]]:
+        """Runtime and precision of the sets that the bundle carries; ``measured`` adds the fp32 ones, and first."""
+        precisions = sorted({*self.recipe.precisions, *(["fp32"] if measured else [])}, key=PRECISIONS.index)
+        yield from ((runtime, name) for runtime in self.recipe.runtimes for name in reversed(precisions))
 
-    def _make_graphs(self) -> None:
-        self.say("fp32 graphs")
-        export_encoder(self.model, self._graph("encoder", "fp32"), self.recipe.opset)
-        export_step(self.model, self._graph("decoder_step", "fp32"), self.recipe.opset)
-        if "int8" in self.precisions:
-            calibration = self.request.calibration
-            assert calibration is not None  # export_bundle
-            self.say(f"int8 graphs, calibrating on {len(calibration.ids)} photos of {calibration.source}")
-            quantize_encoder(
-                self._graph("encoder", "fp32"),
-                self._graph("encoder", "int8"),
-                calibration.tensors(self.preprocess),
-                self.recipe.calibration_method,
-            )
-            quantize_step(self._graph("decoder_step", "fp32"), self._graph("decoder_step", "int8"))
-
-    def _backend(self, precision: str) -> OnnxBackend:
-        encoder, step = (self._graph(role, precision).read_bytes() for role in ROLES)
-        return OnnxBackend(encoder, step, default_threads(), source=f"{precision} graphs")
+    def _backend(self, runtime: str, precision: str) -> Backend:
+        encoder, step = (self.maker.path(role, runtime, precision).read_bytes() for role in GRAPH_ROLES)
+        return engines.start(runtime, encoder, step, default_threads(), f"the {precision} {runtime} graphs")
 
     def _parity_images(self) -> FloatArray:
         """The golden photo and a few of the calibration's, (N, 3, S, S)."""
@@ -130,45 +127,73 @@ class _Export:
             photos += self.request.calibration.paths[: self.recipe.parity_photos - 1]
         return np.concatenate([to_tensor(photo, self.preprocess) for photo in photos])
 
-    def _parity(self, backends: dict[str, OnnxBackend], images: FloatArray) -> list[Parity]:
+    def _parity(self, backends: Mapping[str, Backend], images: FloatArray) -> list[Parity]:
         self.say(f"parity with torch on {len(images)} photos")
         reference = TorchBackend(self.model)
         rows = []
-        for precision, backend in backends.items():
-            rows += check_parity(reference, backend, precision, images, self.recipe.tolerances)
+        for name, backend in backends.items():
+            rows += check_parity(reference, backend, name, images, self.recipe.tolerances)
         return rows
 
-    def _evaluation(self, backends: dict[str, OnnxBackend], parity: list[Parity]) -> dict[str, Any]:
+    def _evaluation(self, backends: Mapping[str, Backend], parity: list[Parity]) -> dict[str, Any]:
+        """The content of ``eval.json``."""
         content = self.request.checkpoint.read_bytes()
         evaluation: dict[str, Any] = {
             "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": {set_name(*graphs): self._bytes(*graphs) for graphs in self._sets(measured=True)},
             "parity": [row.to_json() for row in parity],
+            "layer_noise": self._layer_noise(),
         }
         dataset = self.request.evaluate_on
         if dataset is None:
             return evaluation
         photos = dataset.split("val")
-        options = self.generation.options(self.vocabulary)
-        self.say(f"captions of {len(photos):,} val photos, {' and '.join(backends)}")
-        protocol = protocol_of(dataset.name, "val", len(photos), options)
-        engine = next(iter(backends.values())).name
-        results = evaluate(backends, photos, self.preprocess, self.vocabulary, options)
-        return {**evaluation, "protocol": {**protocol, "engine": engine}, "results": results}
+        self.say(f"captions of {len(photos):,} val photos, by torch and {len(backends)} sets of graphs")
+        measured: dict[str, Backend] = {REFERENCE: TorchBackend(self.checkpoint.model()), **backends}
+        captions = caption_photos(measured, photos, self.preprocess, self.vocabulary, self.options)
+        results = compare(captions, photos, self.vocabulary, self.recipe.gate)
+        for name, scores in results.items():
+            if not scores.get("passes gate", True):
+                self.say(f"{name} misses its caption gate: {difference_text(scores)}")
+        protocol = protocol_of(dataset.name, "val", len(photos), self.options)
+        used = {name.partition("-")[0]: backend.name for name, backend in measured.items()}
+        return {**evaluation, "protocol": {**protocol, "engines": used}, "results": results}
 
-    def _add_golden(self, backends: dict[str, OnnxBackend], image: FloatArray) -> None:
-        options = self.generation.options(self.vocabulary)
-        records = {
-            f"onnx-{precision}": golden.golden_record(backends[precision], image, self.vocabulary, options)
-            for precision in self.recipe.precisions
+    def _bytes(self, runtime: str, precision: str) -> int:
+        return sum(self.maker.path(role, runtime, precision).stat().st_size for role in GRAPH_ROLES)
+
+    def _layer_noise(self) -> dict[str, list[dict[str, Any]]]:
+        """Of each INT8 set, the layers' signal-to-noise ratios against fp32."""
+        if "int8" not in self.recipe.precisions:
+            return {}
+        self.say("signal-to-noise ratio of each INT8 layer")
+        return {
+            set_name(runtime, "int8"): [row.to_json() for row in self.maker.layer_noise(runtime)]
+            for runtime in self.recipe.runtimes
         }
-        self.writer.add_bytes(f"golden/{golden.PHOTO}", "golden", golden.golden_photo())
-        document = {
+
+    def _golden(self, backends: Mapping[str, Backend], image: FloatArray) -> dict[str, Any]:
+        """The content of ``golden.json``."""
+        return {
             "photo": f"golden/{golden.PHOTO}",
             "credit": golden.CREDIT,
-            "input_sha256": golden.tensor_digest(image),
-            "graphs": records,
+            "input_sha256": tensor_digest(image),
+            "tolerances": dataclasses.asdict(self.recipe.golden),
+            "graphs": {
+                set_name(*graphs): golden_record(backends[set_name(*graphs)], image, self.vocabulary, self.options)
+                for graphs in self._sets()
+            },
         }
-        self.writer.add_json("golden/golden.json", "golden", document)
+
+    def _add_graphs(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        facts = {}
+        for runtime, precision in self._sets():
+            passes = results.get(set_name(runtime, precision), {}).get("passes gate")
+            for role in GRAPH_ROLES:
+                made = self.maker.path(role, runtime, precision)
+                facts[made.name] = graph_facts(made)
+                self.writer.add_graph(made, role, runtime, precision, passes)
+        self.writer.add_json("graphs.json", "graphs", facts)
 
     def _add_documents(self, evaluation: dict[str, Any]) -> None:
         writer, calibration = self.writer, self.request.calibration

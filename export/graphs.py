@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import onnx
 import onnxsim
 import torch
 from onnx import ModelProto
+from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor, nn
 from torch.export import Dim
 
 from edgecap.errors import ExportError, brief
+from edgecap.export.shuffle_folding import fold_shuffles
 from edgecap.model.captioner import CaptionModel
-from edgecap.runtime.bundle import SCHEMA_VERSION, TensorSpec
+from edgecap.model.shufflenet import ShuffleNetV2
+from edgecap.runtime.bundle import SCHEMA_VERSION
 from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
 
 
@@ -26,7 +30,9 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: CaptionModel) -> None:
         super().__init__()
-        self.encoder, self.decoder = model.encoder, model.decoder
+        self.encoder, self.decoder = copy.deepcopy(model.encoder), model.decoder
+        if isinstance(model.encoder.backbone, ShuffleNetV2):
+            self.encoder.backbone = fold_shuffles(model.encoder.backbone)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         features = self.encoder(image)  # (1, L, D)
@@ -121,12 +127,12 @@ def save_graph(model: ModelProto, path: Path, role: str, precision: str) -> None
     onnx.save_model(model, path)
 
 
-def tensor_specs(model: ModelProto) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a graph, as the manifest lists them."""
-
-    def spec(value: onnx.ValueInfoProto) -> TensorSpec:
-        tensor = value.type.tensor_type
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-        return TensorSpec(value.name, dtype, tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim))
-
-    return tuple(map(spec, model.graph.input)), tuple(map(spec, model.graph.output))
+def graph_session(model: ModelProto, outputs: Iterable[str]) -> InferenceSession:
+    """A session that returns also these tensors of a graph. They must be of type float32."""
+    shown = ModelProto()
+    shown.CopyFrom(model)
+    there = {tensor.name for tensor in (*model.graph.output, *model.graph.input)}
+    shown.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in set(outputs) - there)
+    options = SessionOptions()
+    options.log_severity_level = 4  # only what is fatal
+    return InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -22,8 +22,8 @@ HYPOTHESES = 3
 class Parity:
     """How far one output of one graph is from torch's."""
 
-    graph: str
-    precision: str
+    graph: str  # its role
+    graphs: str  # the set it belongs to: runtime and precision, such as onnx-int8
     tensor: str
     max_difference: float  # absolute
     snr_db: float | None  # 10 log10 of signal power over error power; None where the error is 0
@@ -33,14 +33,15 @@ class Parity:
 
 
 def check_parity(
-    reference: Backend, exported: Backend, precision: str, images: FloatArray, tolerances: Tolerances
+    reference: Backend, exported: Backend, graphs: str, images: FloatArray, tolerances: Tolerances
 ) -> list[Parity]:
-    """Compare both graphs on photos (N, 3, S, S). Raises ``ExportError`` naming the graph and the tensor.
+    """Compare both graphs of the set ``graphs`` on photos (N, 3, S, S).
 
-    The step runs twice, on the reference's own encoding and states, so that its errors are its own.
+    The step runs twice, on the reference's own encoding and states, so that its errors are its own. Raises
+    ``ExportError`` naming the graph and the tensor.
     """
     expected = reference.encode(images)
-    rows = _rows("encoder", precision, vars(expected), vars(exported.encode(images)))
+    rows = _rows("encoder", graphs, vars(expected), vars(exported.encode(images)))
     token = np.full((len(images), 1), Vocabulary.start_id, np.int64)  # (N, 1)
     h, c = expected.h0[:, None], expected.c0[:, None]  # (N, 1, H)
     first, other_first = _both_steps(reference, exported, token, h, c, expected)
@@ -48,7 +49,7 @@ def check_parity(
     h, c = (np.repeat(state, HYPOTHESES, axis=1) for state in (first.h, first.c))  # (N, K, H)
     second, other_second = _both_steps(reference, exported, best, h, c, expected)
     for wanted, found in ((first, other_first), (second, other_second)):
-        rows += _rows("decoder_step", precision, vars(wanted), vars(found))
+        rows += _rows("decoder_step", graphs, vars(wanted), vars(found))
     for row in rows:
         _check(row, tolerances)
     return _worst(rows)
@@ -61,19 +62,19 @@ def _both_steps(
     return step, other
 
 
-def _rows(graph: str, precision: str, expected: dict[str, FloatArray], found: dict[str, FloatArray]) -> list[Parity]:
-    return [_parity(graph, precision, name, expected[name], found[name]) for name in expected]
+def _rows(graph: str, graphs: str, expected: dict[str, FloatArray], found: dict[str, FloatArray]) -> list[Parity]:
+    return [_parity(graph, graphs, name, expected[name], found[name]) for name in expected]
 
 
-def _parity(graph: str, precision: str, name: str, expected: FloatArray, found: FloatArray) -> Parity:
+def _parity(graph: str, graphs: str, name: str, expected: FloatArray, found: FloatArray) -> Parity:
     error = found.astype(np.float64) - expected
     noise = float(np.mean(error**2))
     signal = float(np.mean(expected.astype(np.float64) ** 2))
-    return Parity(graph, precision, name, float(np.abs(error).max()), _decibels(signal, noise))
+    return Parity(graph, graphs, name, float(np.abs(error).max()), decibels(signal, noise))
 
 
-def _decibels(signal: float, noise: float) -> float | None:
-    """None without noise; NaN, which no limit allows, when either is."""
+def decibels(signal: float, noise: float) -> float | None:
+    """10 log10 of the ratio; None without noise; NaN, which no limit allows, when either is."""
     if noise == 0:
         return None
     ratio = signal / noise
@@ -81,15 +82,18 @@ def _decibels(signal: float, noise: float) -> float | None:
 
 
 def _check(row: Parity, tolerances: Tolerances) -> None:
-    if row.precision == "int8":
-        encoder = row.graph == "encoder"
-        least = tolerances.encoder_int8_min_snr if encoder else tolerances.step_int8_min_snr
-        if not (row.snr_db is None or row.snr_db >= least):
-            raise ExportError("parity", f"{row.graph}.int8", f"{row.tensor} at {row.snr_db:.1f} dB, {least} are needed")
-    elif not row.max_difference <= tolerances.fp32_max_difference:  # also when it is NaN
+    precision = row.graphs.rpartition("-")[2]
+    graph = f"{row.graph} of {row.graphs}"
+    if precision == "fp32":
         limit = tolerances.fp32_max_difference
-        problem = f"{row.tensor} is off by {row.max_difference:.2g}, {limit:.2g} is allowed"
-        raise ExportError("parity", f"{row.graph}.{row.precision}", problem)
+        if not row.max_difference <= limit:  # also when it is NaN
+            problem = f"{row.tensor} is off by {row.max_difference:.2g}, {limit:.2g} is allowed"
+            raise ExportError("parity", graph, problem)
+        return
+    int8_min = tolerances.encoder_int8_min_snr if row.graph == "encoder" else tolerances.step_int8_min_snr
+    least = int8_min if precision == "int8" else tolerances.fp16_min_snr
+    if not (row.snr_db is None or row.snr_db >= least):
+        raise ExportError("parity", graph, f"{row.tensor} at {row.snr_db:.1f} dB, {least} are needed")
 
 
 def _worst(rows: Iterable[Parity]) -> list[Parity]:

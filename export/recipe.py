@@ -6,29 +6,59 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
+
 
 @dataclass(frozen=True)
 class Tolerances:
     """Limits of the parity check; a graph beyond them fails the export."""
 
     fp32_max_difference: float = 1e-3  # largest absolute difference of any output from torch
-    encoder_int8_min_snr: float = 8.0  # dB, signal to quantization noise, of each output against torch
+    fp16_min_snr: float = 40.0  # dB, signal to rounding noise, of each output against torch
+    encoder_int8_min_snr: float = 8.0
     step_int8_min_snr: float = 20.0
+
+
+@dataclass(frozen=True)
+class CaptionGate:
+    """Limits of what the graphs may do to the captions of val; a precision beyond them is not chosen by ``auto``.
+
+    fp16 and INT8 are held against the fp32 graphs of the same engine, and these against torch.
+    """
+
+    max_cider_drop: float = 1.0  # points of CIDEr-D x 100
+    min_identical: float = 0.99  # share of photos whose caption has the same tokens
+    int8_min_identical: float = 0.70
+
+
+@dataclass(frozen=True)
+class GoldenTolerances:
+    """What another machine may differ by on the golden photo, as a share of a tensor's largest recorded value."""
+
+    fp32: float = 1e-3
+    fp16: float = 1e-2
+    int8: float = 0.1
 
 
 @dataclass(frozen=True)
 class ExportRecipe:
     """Graphs, quantization and limits of one export."""
 
-    precisions: tuple[str, ...] = ("fp32",)  # of the graphs that the bundle carries
+    runtimes: tuple[str, ...] = RUNTIMES
+    precisions: tuple[str, ...] = PRECISIONS  # of the graphs that the bundle carries
     opset: int = 18
-    # Static, per-channel weights, unsigned activations: on x86 these cost ONNX Runtime half of what signed ones do.
-    calibration_method: str = "minmax"  # or entropy, percentile: these keep every activation of every photo in memory
     calibration_photos: int = 200
     calibration_seed: int = 0
-    # The step's matrix products are quantized dynamically, its embedding table is stored as int8.
+    # Of the encoder's activations under ONNX Runtime: minmax, entropy or percentile (these two keep every activation
+    # of every photo in memory). LiteRT's converter knows minmax only.
+    calibration_method: str = "minmax"
+    error_feedback: bool = True  # each weight's rounding error is fed into the weights after it
+    bias_correction: bool = True  # and what remains of it on average into the bias
+    encoder_rounding_photos: int = 32  # that the two measure the encoder's layers on; the step's see all of them
     parity_photos: int = 8
     tolerances: Tolerances = field(default_factory=Tolerances)
+    gate: CaptionGate = field(default_factory=CaptionGate)
+    golden: GoldenTolerances = field(default_factory=GoldenTolerances)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

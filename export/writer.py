@@ -13,12 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import onnx
-
 import edgecap
-from edgecap.errors import BundleError
+from edgecap.errors import BundleError, EdgecapError
 from edgecap.export.atomic import replace_directory
-from edgecap.export.graphs import tensor_specs
+from edgecap.export.graph_interface import graph_interface
 from edgecap.runtime.bundle import MANIFEST, Bundle, Dims, FileEntry, Manifest, bundle_id
 
 
@@ -66,6 +64,8 @@ class BundleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, EdgecapError):
+            raise BundleError(self.target, f"cannot be written: {error.strerror or error}") from error
 
     def path(self, name: str) -> Path:
         """Where to write the file ``name`` of the bundle."""
@@ -73,21 +73,18 @@ class BundleWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def add_graph(self, name: str, role: str, precision: str) -> None:
-        """List an ONNX graph that was written to :meth:`path`."""
-        model = onnx.load_model(self.folder / name)
-        inputs, outputs = tensor_specs(model)
-        opset = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
+    def add_graph(self, made: Path, role: str, runtime: str, precision: str, passes_gate: bool | None) -> None:
+        """Move a graph into the bundle and list it."""
+        name = made.name
+        made.rename(self.path(name))
         entry = FileEntry(
             name,
             role,
             **self._identity(name),
-            runtime="onnx",
+            runtime=runtime,
             precision=precision,
-            opset=opset,
-            ir_version=model.ir_version,
-            inputs=inputs,
-            outputs=outputs,
+            passes_gate=passes_gate,
+            **graph_interface(self.path(name)),
         )
         self._entries.append(entry)
 

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgecap.cli.options import photos_option
 
+if TYPE_CHECKING:
+    from edgecap.data.karpathy import CaptionDataset
+    from edgecap.export.calibration import CalibrationSet
+    from edgecap.export.recipe import ExportRecipe
+
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Directory of the bundle.")
-@click.option("--fp32", is_flag=True, help="Carry fp32 graphs (the default without --int8).")
+@click.option("--onnx", is_flag=True, help="Carry graphs for ONNX Runtime.")
+@click.option("--tflite", is_flag=True, help="Carry graphs for LiteRT (TensorFlow Lite).")
+@click.option("--fp32", is_flag=True, help="Carry fp32 graphs.")
+@click.option("--fp16", is_flag=True, help="Carry graphs whose weights are stored half; they compute in fp32.")
 @click.option("--int8", is_flag=True, help="Carry INT8 graphs: needs photos to calibrate on.")
 @click.option(
     "--data",
@@ -21,7 +30,12 @@ from edgecap.cli.options import photos_option
     help="Captioned photos: train calibrates, val is evaluated into eval.json and the card.  [env: EDGECAP_DATA]",
 )
 @photos_option
-@click.option("--calibration", type=click.Path(path_type=Path), help="A folder of photos to calibrate on instead.")
+@click.option(
+    "--calibration",
+    metavar="DIR|IDS",
+    help="Calibrate on these photos instead: a folder, or photos of --data by a calibration.json, a file with an id a "
+    "line, or ids with commas.",
+)
 @click.option("--no-evaluate", is_flag=True, help="Do not caption the val split.")
 @click.option("--preset", help="Refuse a checkpoint of another preset.")
 @click.option("--name", help="Name of the bundle.  [default: the preset]")
@@ -29,38 +43,43 @@ from edgecap.cli.options import photos_option
 def export(
     checkpoint: Path,
     output: Path,
+    onnx: bool,
+    tflite: bool,
     fp32: bool,
+    fp16: bool,
     int8: bool,
     data: Path | None,
     photos: Path | None,
-    calibration: Path | None,
+    calibration: str | None,
     no_evaluate: bool,
     preset: str | None,
     name: str | None,
     notes: Path | None,
 ) -> None:
-    """Make a bundle from CHECKPOINT: encoder and decoder step as ONNX, checked against torch.
+    """Make a bundle from CHECKPOINT: encoder and decoder step for both engines in fp32, fp16 and INT8.
+
+    --onnx, --tflite, --fp32, --fp16 and --int8 choose some of these. Every graph is checked against torch; with --data,
+    the captions of val say what each precision costs.
 
     A bundle that is already in the output directory is replaced at once when the new one is whole, and stays as it is
     when anything fails.
 
-    Exit status: 0 exported, 1 failed, 2 wrong usage.
+    Exit status: 0 exported, 1 failed, 2 wrong usage, 130 interrupted.
     """
     from edgecap.data.karpathy import load_dataset
-    from edgecap.export.calibration import from_dataset, from_folder
     from edgecap.export.exporter import ExportRequest, export_bundle
     from edgecap.export.recipe import ExportRecipe
 
-    if int8 and not (data or calibration):
-        raise click.UsageError("--int8 needs photos to calibrate on: name some with --data or --calibration")
-    chosen = tuple(precision for precision, wanted in (("fp32", fp32), ("int8", int8)) if wanted)
-    recipe = ExportRecipe(precisions=chosen or ("fp32",))
+    runtimes = [name for name, wanted in (("onnx", onnx), ("tflite", tflite)) if wanted]
+    precisions = [name for name, wanted in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if wanted]
+    recipe = ExportRecipe(
+        runtimes=tuple(runtimes) or ExportRecipe.runtimes, precisions=tuple(precisions) or ExportRecipe.precisions
+    )
+    if "int8" in recipe.precisions and not (data or calibration):
+        asked = "--int8" if int8 else "INT8, which --fp32 and --fp16 would leave out,"
+        raise click.UsageError(f"{asked} needs photos to calibrate on: name some with --data or --calibration")
     dataset = load_dataset(data, photos) if data else None
-    calibration_set = None
-    if calibration:
-        calibration_set = from_folder(calibration, recipe)
-    elif dataset:
-        calibration_set = from_dataset(dataset, recipe)
+    calibration_set = _calibration(calibration, dataset, recipe)
     request = ExportRequest(
         checkpoint=checkpoint,
         target=output,
@@ -74,3 +93,13 @@ def export(
     bundle = export_bundle(request, say=lambda line: click.echo(line, err=True))
     size = sum(entry.bytes for entry in bundle.manifest.files)
     click.echo(f"{output}  {bundle.manifest.label}  {size / 1e6:.1f} MB")
+
+
+def _calibration(given: str | None, dataset: CaptionDataset | None, recipe: ExportRecipe) -> CalibrationSet | None:
+    from edgecap.export.calibration import from_dataset, from_folder, from_ids, read_ids
+
+    if given is None:
+        return from_dataset(dataset, recipe) if dataset else None
+    if Path(given).is_dir() or dataset is None:
+        return from_folder(Path(given), recipe)
+    return from_ids(dataset, read_ids(given))

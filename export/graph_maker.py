@@ -1,0 +1,146 @@
+"""All graphs of a bundle, made one from the other in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from edgecap.export.calibration import CalibrationSet
+from edgecap.export.graphs import export_encoder, export_step
+from edgecap.export.half_storage import store_half
+from edgecap.export.layer_inputs import Feeds, Moments, input_moments
+from edgecap.export.layer_noise import LayerNoise, onnx_layer_noise, tflite_layer_noise
+from edgecap.export.quantization import quantize_encoder, quantize_step
+from edgecap.export.recipe import ExportRecipe
+from edgecap.export.tflite import convert_encoder, convert_step
+from edgecap.export.weight_rounding import round_weights
+from edgecap.model.captioner import CaptionModel
+from edgecap.runtime.backend import FloatArray, IntArray, Step
+from edgecap.runtime.captioner import default_threads
+from edgecap.runtime.decoding import DecodingOptions, decode
+from edgecap.runtime.manifest import GRAPH_ROLES
+from edgecap.runtime.onnx_backend import OnnxBackend
+from edgecap.runtime.preprocess import PreprocessConfig
+from edgecap.runtime.vocabulary import Vocabulary
+
+ROUNDING_BATCH = 25  # photos that are captioned at a time for the step's inputs
+NOISE_STEPS = 8  # of the first of these batches, that the step's noise is measured on
+
+
+class GraphMaker:
+    """Makes graphs of the recipe in ``folder``; ``say`` gets a line a stage.
+
+    fp32 graphs are always made: the others are made from them, and measured against them.
+    """
+
+    def __init__(
+        self,
+        model: CaptionModel,
+        recipe: ExportRecipe,
+        calibration: CalibrationSet | None,
+        preprocess: PreprocessConfig,
+        vocabulary: Vocabulary,
+        options: DecodingOptions,
+        folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self.model, self.recipe, self.calibration, self.folder, self.say = model, recipe, calibration, folder, say
+        self.preprocess, self.vocabulary, self.options = preprocess, vocabulary, options
+
+    def path(self, role: str, runtime: str, precision: str) -> Path:
+        """Where a graph is, once made."""
+        return self.folder / f"{role}.{precision}.{runtime}"
+
+    def make(self) -> None:
+        """Make them. Raises ``ExportError``, ``ImageError``."""
+        precisions, runtimes = self.recipe.precisions, self.recipe.runtimes
+        self.say("fp32 ONNX graphs")
+        export_encoder(self.model, self.path("encoder", "onnx", "fp32"), self.recipe.opset)
+        export_step(self.model, self.path("decoder_step", "onnx", "fp32"), self.recipe.opset)
+        if "tflite" in runtimes:
+            self.say("fp32 TFLite graphs")
+            convert_encoder(self.path("encoder", "onnx", "fp32"), self.path("encoder", "tflite", "fp32"))
+            step = self.path("decoder_step", "onnx", "fp32"), self.path("decoder_step", "tflite", "fp32")
+            convert_step(*step, self._hypotheses())
+        if "fp16" in precisions:
+            self.say("fp16 graphs")
+            for runtime in runtimes:
+                for role in GRAPH_ROLES:
+                    fp32, fp16 = (self.path(role, runtime, precision) for precision in ("fp32", "fp16"))
+                    store_half(fp32, fp16, role)
+        if "int8" in precisions:
+            self._make_int8()
+
+    def _hypotheses(self) -> tuple[int, ...]:
+        """Of the signatures of a TensorFlow Lite step: the start of every search, greedy search, and the default."""
+        return 1, self.options.beam
+
+    def _make_int8(self) -> None:
+        assert self.calibration is not None  # export_bundle
+        recipe, source = self.recipe, self.calibration.source
+        self.say(f"weights to INT8, measured on {len(self.calibration.ids)} photos of {source}")
+        encoder = self._rounded("encoder", self._encoder_moments(), per_channel=True)
+        step_moments = input_moments(self.path("decoder_step", "onnx", "fp32"), self.step_samples())
+        if "onnx" in recipe.runtimes:
+            self.say(f"INT8 ONNX graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
+            tensors = self.calibration.tensors(self.preprocess)
+            quantize_encoder(encoder, self.path("encoder", "onnx", "int8"), tensors, recipe.calibration_method)
+            step = self._rounded("decoder_step", step_moments, per_channel=True)
+            quantize_step(step, self.path("decoder_step", "onnx", "int8"))
+        if "tflite" in recipe.runtimes:
+            self.say(f"INT8 TFLite graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
+            convert_encoder(encoder, self.path("encoder", "tflite", "int8"), self.calibration.tensors(self.preprocess))
+            step = self._rounded("decoder_step", step_moments, per_channel=False)
+            convert_step(step, self.path("decoder_step", "tflite", "int8"), self._hypotheses(), dynamic=True)
+
+    def _rounded(self, role: str, moments: dict[str, Moments], *, per_channel: bool) -> Path:
+        """The fp32 graph with its weights on the INT8 grid."""
+        fp32, rounded = self.path(role, "onnx", "fp32"), self.path(role, "onnx", "rounded")
+        round_weights(fp32, rounded, role, moments, self.recipe, per_channel=per_channel)
+        return rounded
+
+    def _encoder_moments(self) -> dict[str, Moments]:
+        return input_moments(self.path("encoder", "onnx", "fp32"), self.encoder_samples())
+
+    def encoder_samples(self) -> Iterator[Feeds]:
+        """Inputs of the encoder: preprocessed calibration photos, as many as the rounding sees."""
+        assert self.calibration is not None
+        first = self.calibration.first(self.recipe.encoder_rounding_photos)
+        return ({"image": tensor} for tensor in first.tensors(self.preprocess))
+
+    def step_samples(self) -> Iterator[Feeds]:
+        """Inputs of the decoder step: what the default search of the calibration photos gives it, in fp32."""
+        assert self.calibration is not None
+        encoder, step = (self.path(role, "onnx", "fp32").read_bytes() for role in GRAPH_ROLES)
+        backend = _Recorder(OnnxBackend(encoder, step, default_threads()))
+        for images in self.calibration.batches(self.preprocess, ROUNDING_BATCH):
+            decode(backend, backend.engine.encode(images), self.vocabulary, self.options)
+            yield from backend.feeds
+            backend.feeds.clear()
+
+    def layer_noise(self, runtime: str) -> list[LayerNoise]:
+        """The signal-to-noise ratios of the INT8 layers of a runtime's graphs, on a few photos and their captions."""
+        few = islice(self.encoder_samples(), self.recipe.parity_photos)
+        steps = islice(self.step_samples(), NOISE_STEPS)
+        samples: dict[str, Iterable[Feeds]] = {"encoder": few, "decoder_step": steps}
+        measure = onnx_layer_noise if runtime == "onnx" else tflite_layer_noise
+        return [
+            row
+            for role in GRAPH_ROLES
+            for row in measure(self.path(role, runtime, "fp32"), self.path(role, runtime, "int8"), role, samples[role])
+        ]
+
+
+class _Recorder:
+    """A backend that keeps what its steps are given."""
+
+    def __init__(self, engine: OnnxBackend) -> None:
+        self.engine, self.name = engine, engine.name
+        self.encode = engine.encode
+        self.feeds: list[Feeds] = []
+
+    def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
+        """As the engine's."""
+        self.feeds.append({"token": token, "h": h, "c": c, "features": features, "keys": keys})
+        return self.engine.step(token, h, c, features, keys)
