@@ -86,16 +86,24 @@ def read_ids(given: str) -> tuple[str, ...]:
 
     Raises ``DataError``.
     """
-    path = Path(given)
-    if not path.is_file():
+    if not is_path(given):
         return tuple(name.strip() for name in given.split(",") if name.strip())
+    path = Path(given)
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
             return tuple(line.strip() for line in text.splitlines() if line.strip())
         return Fields(json.loads(text), path.name).values("photos", str)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(path, f"is no list of photo ids: {brief(error)}") from error
+
+
+def is_path(given: str) -> bool:
+    """Whether there is a file or folder of that name; ids with commas may be longer than any name can be."""
+    try:
+        return Path(given).exists()
+    except OSError:
+        return False
 
 
 def _draw(count: int, recipe: ExportRecipe) -> list[int]:

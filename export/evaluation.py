@@ -51,17 +51,18 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Scores by set of graphs, and how far its captions are from those of the set that it was made from.
 
-    fp32 graphs are held against torch, other precisions against the fp32 graphs of their engine.
+    fp32 graphs are held against torch, other precisions against the fp32 graphs of their engine; what is not among
+    ``captions``, against nothing.
     """
     results: dict[str, dict[str, Any]] = {}
     for name, found in captions.items():  # torch first, and the fp32 graphs of an engine before its others
         results[name] = score_split(photos, found.beam, vocabulary).to_json()
         origin = origin_of(name)
-        if origin is not None:
-            change = results[name]["CIDEr-D"] - results[origin]["CIDEr-D"]
+        if origin is not None and origin in captions:
+            change = round(results[name]["CIDEr-D"] - results[origin]["CIDEr-D"], 4)
             same = _identical(found.beam, captions[origin].beam)
             results[name] |= {
-                "CIDEr-D change": round(change, 4),
+                "CIDEr-D change": change,
                 "identical captions": same,
                 "identical greedy captions": _identical(found.greedy, captions[origin].greedy),
                 "against": origin,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecap.data.karpathy import CaptionDataset
-from edgecap.errors import ExportError
+from edgecap.errors import CheckpointError, ExportError
 from edgecap.evaluation import protocol_of
 from edgecap.export import golden
 from edgecap.export.bias_folding import fold_projection_bias
@@ -26,6 +26,7 @@ from edgecap.export.recipe import ExportRecipe
 from edgecap.export.tflite import require_converter
 from edgecap.export.writer import BundleWriter
 from edgecap.model.checkpoint import Checkpoint, load_checkpoint
+from edgecap.model.dims import PRESETS
 from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
 from edgecap.model.torch_backend import TorchBackend
@@ -64,7 +65,12 @@ def export_bundle(request: ExportRequest, say: Callable[[str], None]) -> Bundle:
         request.calibration.require_enough()
     if "tflite" in request.recipe.runtimes:
         require_converter()
+    if request.evaluate_on is not None:
+        request.evaluate_on.split("val")  # whatever it lacks is said now, not when all graphs are made
     checkpoint = load_checkpoint(request.checkpoint, preset=request.preset)
+    preset = checkpoint.dims.preset
+    if preset not in PRESETS:
+        raise CheckpointError(request.checkpoint, f"is of the unknown preset {preset!r} (known: {', '.join(PRESETS)})")
     with BundleWriter(request.target) as writer:
         return _Export(request, checkpoint, writer, say).run()
 

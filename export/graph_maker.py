@@ -54,29 +54,33 @@ class GraphMaker:
 
     def make(self) -> None:
         """Make them. Raises ``ExportError``, ``ImageError``."""
-        precisions, runtimes = self.recipe.precisions, self.recipe.runtimes
+        self.make_fp32()
+        if "fp16" in self.recipe.precisions:
+            self.say("fp16 graphs")
+            for runtime in self.recipe.runtimes:
+                for role in GRAPH_ROLES:
+                    fp32, fp16 = (self.path(role, runtime, precision) for precision in ("fp32", "fp16"))
+                    store_half(fp32, fp16, role)
+        if "int8" in self.recipe.precisions:
+            self.make_int8()
+
+    def make_fp32(self) -> None:
+        """Make the graphs that all others are made from. Raises ``ExportError``."""
         self.say("fp32 ONNX graphs")
         export_encoder(self.model, self.path("encoder", "onnx", "fp32"), self.recipe.opset)
         export_step(self.model, self.path("decoder_step", "onnx", "fp32"), self.recipe.opset)
-        if "tflite" in runtimes:
+        if "tflite" in self.recipe.runtimes:
             self.say("fp32 TFLite graphs")
             convert_encoder(self.path("encoder", "onnx", "fp32"), self.path("encoder", "tflite", "fp32"))
             step = self.path("decoder_step", "onnx", "fp32"), self.path("decoder_step", "tflite", "fp32")
             convert_step(*step, self._hypotheses())
-        if "fp16" in precisions:
-            self.say("fp16 graphs")
-            for runtime in runtimes:
-                for role in GRAPH_ROLES:
-                    fp32, fp16 = (self.path(role, runtime, precision) for precision in ("fp32", "fp16"))
-                    store_half(fp32, fp16, role)
-        if "int8" in precisions:
-            self._make_int8()
 
     def _hypotheses(self) -> tuple[int, ...]:
         """Of the signatures of a TensorFlow Lite step: the start of every search, greedy search, and the default."""
         return 1, self.options.beam
 
-    def _make_int8(self) -> None:
+    def make_int8(self) -> None:
+        """Make the INT8 graphs from the fp32 ones. Raises ``ExportError``, ``ImageError``."""
         assert self.calibration is not None  # export_bundle
         recipe, source = self.recipe, self.calibration.source
         self.say(f"weights to INT8, measured on {len(self.calibration.ids)} photos of {source}")

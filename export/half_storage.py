@@ -14,8 +14,10 @@ import flatbuffers
 import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from edgecap.errors import ExportError
 from edgecap.export.graphs import save_graph
 
 SMALLEST = 32_768  # values of a tensor that is stored half
@@ -25,9 +27,12 @@ _FP16_DEQUANTIZE_VERSION = 3
 
 
 def store_half(fp32: Path, fp16: Path, role: str) -> None:
-    """Write an fp32 graph, ONNX or TensorFlow Lite by its suffix, with its large weights as FP16."""
+    """Write an fp32 graph, ONNX or TensorFlow Lite by its suffix, with its large weights as FP16.
+
+    Raises ``ExportError`` for weights that FP16 cannot hold.
+    """
     if fp32.suffix == ".tflite":
-        fp16.write_bytes(_half_tflite(fp32.read_bytes()))
+        fp16.write_bytes(_half_tflite(fp32.read_bytes(), role))
     else:
         _half_onnx(fp32, fp16, role)
 
@@ -39,7 +44,7 @@ def _half_onnx(fp32: Path, fp16: Path, role: str) -> None:
         values = numpy_helper.to_array(tensor)
         if tensor.data_type == TensorProto.FLOAT and values.size >= SMALLEST:
             name, half = tensor.name, f"{tensor.name}_half"
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
+            tensor.CopyFrom(numpy_helper.from_array(_halved(values, role, name), half))
             casts.append(onnx.helper.make_node("Cast", [half], [name], f"{name}_cast", to=TensorProto.FLOAT))
     nodes = list(model.graph.node)
     del model.graph.node[:]
@@ -47,15 +52,26 @@ def _half_onnx(fp32: Path, fp16: Path, role: str) -> None:
     save_graph(model, fp16, role, "fp16")
 
 
-def _half_tflite(content: bytes) -> bytes:
+def _halved(values: NDArray[np.float32], role: str, name: str) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        problem = f"{name} holds {np.abs(values).max():.6g}, beyond FP16's {np.finfo(np.float16).max:.0f}"
+        raise ExportError("fp16 storage", f"{role}.fp16", problem)
+    return half
+
+
+def _half_tflite(content: bytes, role: str) -> bytes:
     model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     cast = _operator_code(model)
     halves: dict[int, int] = {}  # the FP16 buffer of an fp32 one: subgraphs share buffers
     for graph in model.subgraphs:
         large = sorted({index for operator in graph.operators for index in _large_constants(model, graph, operator)})
-        casts = [_stored_half(model, graph, index, halves, cast) for index in large]
+        casts = [_stored_half(model, graph, index, halves, cast, role) for index in large]
         graph.operators = [*casts, *graph.operators]
-    for emptied in halves:
+    # A bias may be a small operator's too, which reads it in fp32.
+    read = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    for emptied in halves.keys() - read:
         model.buffers[emptied].data = None
     model.buffers = [_aligned(buffer) for buffer in model.buffers]
     builder = flatbuffers.Builder(len(content))
@@ -88,13 +104,13 @@ def _operator_code(model: Any) -> int:
     return len(model.operatorCodes) - 1
 
 
-def _stored_half(model: Any, graph: Any, index: int, halves: dict[int, int], cast: int) -> Any:
+def _stored_half(model: Any, graph: Any, index: int, halves: dict[int, int], cast: int, role: str) -> Any:
     """Turn a constant of ``graph`` into the result of a cast, which is returned."""
     tensor = graph.tensors[index]
     if tensor.buffer not in halves:
         values = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(np.float32)
         buffer = schema.BufferT()
-        buffer.data = values.astype(np.float16).view(np.uint8)
+        buffer.data = _halved(values, role, tensor.name.decode()).view(np.uint8)
         halves[tensor.buffer] = len(model.buffers)
         model.buffers.append(buffer)
     half = schema.TensorT()

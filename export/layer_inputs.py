@@ -37,7 +37,11 @@ class Moments:
     def covariance(self, *, centred: bool) -> DoubleArray:
         """(G, I, I), about the mean or about zero."""
         about_zero: DoubleArray = self.second / self.count
-        return about_zero - self.mean[:, :, None] * self.mean[:, None, :] if centred else about_zero
+        if not centred:
+            return about_zero
+        # What varies less than its own precision is taken to vary that much: the difference is rounding errors there.
+        precision = np.finfo(np.float32).eps * np.eye(about_zero.shape[1])
+        return about_zero * (1 + precision) - self.mean[:, :, None] * self.mean[:, None, :]
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,7 @@ def input_moments(path: Path, samples: Iterable[Feeds]) -> dict[str, Moments]:
         tensors = {**feeds, **dict(zip(wanted, session.run(wanted, dict(feeds)), strict=True))}
         for layer in found:
             inputs = _inputs(layer.node, tensors[layer.node.input[0]], weights[layer.weight].shape)  # (G, P, I)
-            first = inputs.sum(1, dtype=np.float64)
-            second = np.matmul(inputs.transpose(0, 2, 1), inputs).astype(np.float64)
+            first, second = inputs.sum(1), np.matmul(inputs.transpose(0, 2, 1), inputs)
             sums = moments.setdefault(layer.weight, Moments(0, np.zeros_like(first), np.zeros_like(second)))
             sums.count += inputs.shape[1]
             sums.first += first
@@ -95,10 +98,10 @@ def input_moments(path: Path, samples: Iterable[Feeds]) -> dict[str, Moments]:
     return moments
 
 
-def _inputs(node: NodeProto, tensor: NDArray[np.float32], weight_shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """What a layer multiplies at each of P positions, (G, P, I)."""
+def _inputs(node: NodeProto, tensor: NDArray[np.float32], weight_shape: tuple[int, ...]) -> DoubleArray:
+    """What a layer multiplies at each of P positions, (G, P, I). In double, as most of their squares may cancel."""
     if node.op_type != "Conv":
-        return tensor.reshape(1, -1, tensor.shape[-1])
+        return tensor.reshape(1, -1, tensor.shape[-1]).astype(np.float64)
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     top, left, bottom, right = attributes["pads"]
     stride, groups, kernel = attributes["strides"][0], attributes["group"], weight_shape[2]
@@ -107,4 +110,4 @@ def _inputs(node: NodeProto, tensor: NDArray[np.float32], weight_shape: tuple[in
     windows = windows[:, ::stride, ::stride]  # (C, h, w, k, k)
     channels, height, width = windows.shape[:3]
     grouped = windows.reshape(groups, channels // groups, height * width, kernel * kernel)  # (G, C / G, P, k * k)
-    return np.ascontiguousarray(grouped.transpose(0, 2, 1, 3)).reshape(groups, height * width, -1)
+    return np.ascontiguousarray(grouped.transpose(0, 2, 1, 3), np.float64).reshape(groups, height * width, -1)

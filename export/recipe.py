@@ -37,7 +37,7 @@ class GoldenTolerances:
 
     fp32: float = 1e-3
     fp16: float = 1e-2
-    int8: float = 0.1
+    int8: float = 0.25  # tflite-runtime's kernels were seen 0.13 away from ai-edge-litert's
 
 
 @dataclass(frozen=True)

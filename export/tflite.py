@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 
 from edgecap.errors import ExportError, MissingExtraError, brief
@@ -45,7 +46,36 @@ def convert_encoder(source: Path, target: Path, tensors: Iterable[NDArray[np.flo
     if tensors is not None:
         calibration = np.concatenate([tensor.transpose(0, 2, 3, 1) for tensor in tensors])  # (N, S, S, 3)
     mode = "float" if tensors is None else "static"
-    _convert("encoder", {ENCODE: source}, ENCODER_OUTPUTS, (), mode, target, calibration)
+    with tempfile.TemporaryDirectory(prefix="edgecap-") as scratch:
+        graph = Path(scratch) / "encoder.onnx"
+        _pad_before_maxima(source, graph)
+        _convert("encoder", {ENCODE: graph}, ENCODER_OUTPUTS, (), mode, target, calibration)
+
+
+def _pad_before_maxima(source: Path, target: Path) -> None:
+    """Write the graph with what its MaxPools pad padded before them.
+
+    onnx2tf pads with the least float, and INT8 steps that reach so far have no other values. What a ReLU made is padded
+    with zeros, anything else with its own edge: neither is ever above the maximum.
+    """
+    model = onnx.load_model(source)
+    makers = {output: node.op_type for node in model.graph.node for output in node.output}
+    nodes = []
+    for node in model.graph.node:
+        pads = next((attribute.ints for attribute in node.attribute if attribute.name == "pads"), [])
+        if node.op_type == "MaxPool" and any(pads):
+            image, padded, amounts = node.input[0], f"{node.input[0]}_padded", f"{node.input[0]}_pads"
+            top, left, bottom, right = pads
+            values = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+            model.graph.initializer.append(numpy_helper.from_array(values, amounts))
+            mode = "constant" if makers.get(image) == "Relu" else "edge"
+            nodes.append(onnx.helper.make_node("Pad", [image, amounts], [padded], f"{node.name}_pad", mode=mode))
+            node.input[0] = padded
+            pads[:] = [0, 0, 0, 0]
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save_model(onnx.shape_inference.infer_shapes(model), target)
 
 
 def convert_step(source: Path, target: Path, hypotheses: Iterable[int], *, dynamic: bool = False) -> None:
@@ -88,7 +118,8 @@ def _convert(
     if calibration is not None:
         np.save(buffer, calibration)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, str(_CONVERSION), json.dumps(request)]
+    # -P: modules of this folder are not those that the libraries there may ask for.
+    command = [sys.executable, "-P", str(_CONVERSION), json.dumps(request)]
     try:
         with tempfile.TemporaryDirectory(prefix="edgecap-") as scratch:
             run = subprocess.run(command, input=buffer.getvalue(), capture_output=True, cwd=scratch, env=environment)

@@ -12,8 +12,10 @@ import contextlib
 import ctypes
 import io
 import json
+import re
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from typing import Any
 SAMPLE_PHOTOS = "calibration_image_sample_data_20x128x128x3_float32.npy"
 SAMPLE_SHAPE = (20, 128, 128, 3)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # a terminal's, in onnx2tf's messages
 
 
 def main(request: dict[str, Any]) -> dict[str, str] | None:
@@ -38,13 +41,18 @@ def main(request: dict[str, Any]) -> dict[str, str] | None:
         models = {name: keras_model(Path(path), request["keep_shapes"]) for name, path in request["graphs"].items()}
         stage = "the TensorFlow Lite converter"
         content = converted(models, tuple(request["outputs"]), request["mode"])
-    except SystemExit as error:
-        return {"stage": stage, "problem": f"it exited with {error.code}"}
-    except Exception as error:  # neither library's errors share a base
-        node = getattr(error, "onnx_op_name", None)  # set by onnx2tf
-        return {"stage": stage, "problem": f"{f'node {node}: ' if node else ''}{error}"}
+    except (Exception, SystemExit) as error:  # neither library's errors share a base
+        problem = f"it exited with {error.code}" if isinstance(error, SystemExit) else _COLOUR.sub("", str(error))
+        node = node_at(error)
+        return {"stage": stage, "problem": f"node {node}: {problem}" if node else problem}
     Path(request["target"]).write_bytes(content)
     return None
+
+
+def node_at(error: BaseException) -> str | None:
+    """The node that onnx2tf was at, which is a variable of its loop."""
+    nodes = [frame.f_locals.get("graph_node") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((node.name for node in nodes if node is not None), None)
 
 
 def keras_model(path: Path, keep_shapes: list[str]) -> Any:
@@ -66,8 +74,6 @@ def converted(models: dict[str, Any], outputs: tuple[str, ...], mode: str) -> by
     """The models as signatures of one file; equal constants are stored once."""
     import tensorflow as tf
 
-    module = tf.Module()
-    module.models = models
     functions = {}
     for name, model in models.items():
         specs = {spec.name.partition(":")[0]: spec for spec in model.inputs}
@@ -77,7 +83,8 @@ def converted(models: dict[str, Any], outputs: tuple[str, ...], mode: str) -> by
 
         signature = [tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in specs.items()]
         functions[name] = tf.function(call).get_concrete_function(*signature)
-    tf.saved_model.save(module, "saved_model", signatures=functions)
+    # The functions hold all constants; with the Keras models, these would be written once more, as JSON.
+    tf.saved_model.save(tf.Module(), "saved_model", signatures=functions)
     converter = tf.lite.TFLiteConverter.from_saved_model("saved_model", signature_keys=list(functions))
     if mode == "static":
         tensors = np_from_stdin()

@@ -69,7 +69,8 @@ def step_sizes(rows: DoubleArray, *, per_channel: bool) -> DoubleArray:
 def rounded_rows(rows: DoubleArray, covariance: DoubleArray, steps: DoubleArray) -> DoubleArray:
     """Weights (G, O, I) on the grid with steps (G, O, 1), near in what they make of their inputs.
 
-    ``covariance`` is (G, I, I), of these inputs.
+    ``covariance`` is (G, I, I), of these inputs. An output that feedback makes worse, as may happen to one of few
+    inputs, is rounded to nearest.
     """
     inputs = rows.shape[2]
     variance = np.diagonal(covariance, axis1=1, axis2=2)  # (G, I)
@@ -79,16 +80,28 @@ def rounded_rows(rows: DoubleArray, covariance: DoubleArray, steps: DoubleArray)
     damped = np.take_along_axis(np.take_along_axis(damped, order[:, :, None], 1), order[:, None, :], 2)
     feedback = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)  # (G, I, I), upper
     original = np.take_along_axis(rows, order[:, None, :], 2)
-    # A weight of full size keeps its value: from it the quantizers derive the same step again.
-    pinned = np.abs(original) >= steps * (LARGEST - 1e-3)
-    pending, near = original.copy(), np.empty_like(original)
+    pending, fed = original.copy(), np.empty_like(original)
     for i in range(inputs):
-        nearest = np.clip(np.rint(pending[:, :, i] / steps[:, :, 0]), -LARGEST, LARGEST) * steps[:, :, 0]  # (G, O)
-        near[:, :, i] = np.where(pinned[:, :, i], original[:, :, i], nearest)
-        error = (pending[:, :, i] - near[:, :, i]) / feedback[:, None, i, i]
+        fed[:, :, i] = _on_grid(pending[:, :, i], original[:, :, i], steps[:, :, 0])
+        error = (pending[:, :, i] - fed[:, :, i]) / feedback[:, None, i, i]
         pending[:, :, i + 1 :] -= error[:, :, None] * feedback[:, None, i, i + 1 :]
     back = np.argsort(order, axis=1)
-    return np.take_along_axis(near, back[:, None, :], 2)
+    fed, nearest = np.take_along_axis(fed, back[:, None, :], 2), _on_grid(rows, rows, steps)
+    better = _power(fed - rows, covariance) < _power(nearest - rows, covariance)  # (G, O)
+    return np.where(better[:, :, None], fed, nearest)
+
+
+def _on_grid(wanted: DoubleArray, original: DoubleArray, steps: DoubleArray) -> DoubleArray:
+    """The nearest values that can be held."""
+    nearest = np.clip(np.rint(wanted / steps), -LARGEST, LARGEST) * steps
+    # A weight of full size keeps its value: from it the quantizers derive the same step again.
+    return np.where(np.abs(original) >= steps * (LARGEST - 1e-3), original, nearest)
+
+
+def _power(errors: DoubleArray, covariance: DoubleArray) -> DoubleArray:
+    """What errors (G, O, I) of weights make of inputs with this covariance, squared and averaged: (G, O)."""
+    power: DoubleArray = (errors @ covariance * errors).sum(2)
+    return power
 
 
 def _rows(layer: Layer, weight: NDArray[np.float32], groups: int) -> DoubleArray:

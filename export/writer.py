@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -18,6 +19,8 @@ from edgecap.errors import BundleError, EdgecapError
 from edgecap.export.atomic import replace_directory
 from edgecap.export.graph_interface import graph_interface
 from edgecap.runtime.bundle import MANIFEST, Bundle, Dims, FileEntry, Manifest, bundle_id
+
+_SPARE = 2**16  # bytes: whatever fails with less left on the disk fails for that
 
 
 class BundleWriter:
@@ -41,12 +44,10 @@ class BundleWriter:
             self._remove_abandoned()
             # On the target's own file system, so that one rename can put it in place.
             prefix = f"{self._prefix}{os.getpid()}."
-            self._staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self._place.parent))
-            self.folder, self.scratch = self._staging / "bundle", self._staging / "scratch"
-            self.folder.mkdir()
-            self.scratch.mkdir()
+            self.scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=self._place.parent))
         except OSError as error:
             raise BundleError(self.target, f"cannot be written: {error.strerror}") from error
+        self.folder = self.scratch / "bundle"  # made with its first file, when an error can be tidied up after
         return self
 
     @property
@@ -63,9 +64,13 @@ class BundleWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._staging, ignore_errors=True)
+        # Not every library says so: onnx writes half a file, and then wonders at what it reads.
+        full = isinstance(error, Exception) and shutil.disk_usage(self.scratch).free < _SPARE
+        shutil.rmtree(self.scratch, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, EdgecapError):
             raise BundleError(self.target, f"cannot be written: {error.strerror or error}") from error
+        if full and not isinstance(error, EdgecapError):
+            raise BundleError(self.target, f"cannot be written: {os.strerror(errno.ENOSPC)}") from error
 
     def path(self, name: str) -> Path:
         """Where to write the file ``name`` of the bundle."""

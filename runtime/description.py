@@ -7,7 +7,7 @@ from typing import Any
 
 from edgecap.runtime.bundle import Bundle, FileEntry
 from edgecap.runtime.documents import graph_sets, read_evaluation, read_graph_facts
-from edgecap.runtime.manifest import GRAPH_ROLES
+from edgecap.runtime.manifest import GRAPH_ROLES, set_name
 
 UNKNOWN = {"ops": None, "parameters": None, "macs": None}
 
@@ -57,5 +57,5 @@ def _set_sizes(bundle: Bundle) -> dict[str, int]:
     sizes = {}
     for runtime, precision in graph_sets(bundle):
         entries = [bundle.graph(role, runtime, precision) for role in GRAPH_ROLES]
-        sizes[f"{runtime}-{precision}"] = sum(entry.bytes for entry in entries if entry is not None)
+        sizes[set_name(runtime, precision)] = sum(entry.bytes for entry in entries if entry is not None)
     return sizes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgecap.errors import BundleError
 from edgecap.runtime.bundle import MAX_JSON_BYTES, Bundle, FileEntry
 from edgecap.runtime.fields import Fields
-from edgecap.runtime.manifest import RUNTIMES
+from edgecap.runtime.manifest import RUNTIMES, set_name
 
 GOLDEN = "golden/golden.json"
 TENSORS = ("features", "keys", "h0", "c0", "alpha", "log_probs")  # in the order in which a caption is made
@@ -60,7 +60,7 @@ class Golden:
             raise ValueError(f"the photo {name!r} is no file of the bundle")
         tolerances, graphs, records = entry.object("tolerances"), entry.object("graphs"), {}
         for runtime, precision in graph_sets(bundle):
-            key = f"{runtime}-{precision}"
+            key = set_name(runtime, precision)
             if graphs.has(key):
                 records[runtime, precision] = _finite(Record.from_json(graphs.object(key)), key)
         limits = {precision: _tolerance(tolerances, precision) for _, precision in records}

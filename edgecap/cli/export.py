@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecap.cli.options import photos_option
+from edgecap.errors import DataError
 
 if TYPE_CHECKING:
     from edgecap.data.karpathy import CaptionDataset
@@ -96,10 +97,12 @@ def export(
 
 
 def _calibration(given: str | None, dataset: CaptionDataset | None, recipe: ExportRecipe) -> CalibrationSet | None:
-    from edgecap.export.calibration import from_dataset, from_folder, from_ids, read_ids
+    from edgecap.export.calibration import from_dataset, from_folder, from_ids, is_path, read_ids
 
     if given is None:
         return from_dataset(dataset, recipe) if dataset else None
-    if Path(given).is_dir() or dataset is None:
+    if is_path(given) and Path(given).is_dir():
         return from_folder(Path(given), recipe)
+    if dataset is None:
+        raise DataError(given, "no such folder of calibration photos; photos by their ids need --data")
     return from_ids(dataset, read_ids(given))
