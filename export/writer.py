@@ -65,7 +65,7 @@ class BundleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Not every library says so: onnx writes half a file, and then wonders at what it reads.
-        full = isinstance(error, Exception) and shutil.disk_usage(self.scratch).free < _SPARE
+        full = isinstance(error, Exception) and shutil.disk_usage(self._place.parent).free < _SPARE
         shutil.rmtree(self.scratch, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, EdgecapError):
             raise BundleError(self.target, f"cannot be written: {error.strerror or error}") from error

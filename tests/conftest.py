@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
-from tiny_bundle import write_tiny_bundle
+from tiny_bundle import Graphs, write_tiny_bundle
 from tiny_dataset import write_photos, write_tiny_dataset
+from tiny_tflite import tflite_graphs as make_tflite_graphs
 
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.runtime import Captioner, load
 
 if TYPE_CHECKING:
+    from exported import Run
+
     from edgecap.model.captioner import CaptionModel
 
 CALIBRATION_PHOTOS = 20
@@ -41,6 +44,21 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_bundle(tmp_path: Path) -> Path:
     """The same bundle, for a test that damages it."""
     return write_tiny_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def tflite_graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
+    """The tiny bundle's graphs for TensorFlow Lite; skips where they can be neither made nor run."""
+    for library in ("tensorflow", "ai_edge_litert"):
+        if find_spec(library) is None:
+            pytest.skip(f"{library} is not installed")
+    return make_tflite_graphs(tmp_path_factory.mktemp("tflite"))
+
+
+@pytest.fixture(scope="session")
+def two_runtimes(tflite_graphs: Graphs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with graphs for ONNX Runtime and TensorFlow Lite. Not to be written to."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("two") / "bundle", tflite=tflite_graphs)
 
 
 @pytest.fixture(scope="session")
@@ -111,28 +129,34 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``edgecap export`` makes of the checkpoint, fp32 and INT8. Not to be written to."""
-    from exported import export_by_command
+def complete_export(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """``edgecap export`` of the checkpoint, with every graph."""
+    from exported import export
 
-    return export_by_command(checkpoint, tmp_path_factory.mktemp("models") / "deep" / "bundle", photos)
+    folder = tmp_path_factory.mktemp("export")
+    run = export(checkpoint, folder / "models" / "deep" / "bundle", "--calibration", photos, scratch=folder / "scratch")
+    assert run.code == 0, run.err
+    return run
+
+
+@pytest.fixture(scope="session")
+def bundle(complete_export: Run) -> Path:
+    """The bundle that it makes. Not to be written to."""
+    return complete_export.target
 
 
 @pytest.fixture
-def old(bundle: Path, tmp_path: Path) -> Path:
-    """A copy of the bundle, where an export may fail."""
-    return Path(shutil.copytree(bundle, tmp_path / "out" / "bundle"))
+def old(tmp_path: Path) -> Path:
+    """A small bundle, where an export may fail; nothing else is in its folder."""
+    return write_tiny_bundle(tmp_path / "out" / "bundle")
 
 
 @pytest.fixture
 def graphs_at_hand(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fp32 graphs are copied from the bundle rather than traced again: the same, in no time."""
+    """Exports in this process copy the graphs of the bundle rather than make them again: the same, in no time."""
+    from exported import hurry
 
-    def copy(role: str) -> Callable[..., object]:
-        return lambda model, path, opset: shutil.copy(bundle / f"{role}.fp32.onnx", path)
-
-    monkeypatch.setattr("edgecap.export.exporter.export_encoder", copy("encoder"))
-    monkeypatch.setattr("edgecap.export.exporter.export_step", copy("decoder_step"))
+    hurry(bundle, monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -1,33 +1,82 @@
-"""What the tests of export share: a checkpoint to export, and the command run on it."""
+"""What the tests of export share: a checkpoint to export, and the command run on it, whole or hurried.
+
+A hurried export copies graphs of a bundle instead of making them, all but those of one stage. As a program this file
+is ``edgecap`` with such exports: ``python exported.py BUNDLE NAMES export ...``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from conftest import CALIBRATION_PHOTOS, ROOT
+from click.testing import CliRunner
+from conftest import ROOT
 from tiny_dataset import write_tiny_dataset
 
+from edgecap.cli import main
 from edgecap.data.karpathy import build_vocabulary, load_dataset
+from edgecap.export import graph_maker
 from edgecap.export.recipe import ExportRecipe
+from edgecap.export.tflite_conversion import SAMPLE_PHOTOS
 from edgecap.model.backbone_weights import load_backbone_weights
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.checkpoint import Checkpoint, save_checkpoint
 from edgecap.model.dims import preset_dims
-from edgecap.runtime.bundle import MANIFEST, Bundle
+from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, set_name
 from edgecap.runtime.vocabulary import Vocabulary
 from edgecap.training.config import TrainConfig
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-GRAPHS = tuple(f"{role}.{precision}.onnx" for role in ("encoder", "decoder_step") for precision in ("fp32", "int8"))
 MARK = "("  # a mark that slipped into the captions as a word
-BOTH = ExportRecipe(precisions=("fp32", "int8"))
+
+CAN_CONVERT = all(find_spec(library) for library in ("onnx2tf", "tensorflow"))
+needs_converter = pytest.mark.skipif(not CAN_CONVERT, reason="onnx2tf and TensorFlow make the TFLite graphs")
+RUNTIMES = ("onnx", "tflite") if CAN_CONVERT else ("onnx",)  # that can be exported here
+EVERYTHING = ExportRecipe(runtimes=RUNTIMES)
+SETS = tuple((runtime, precision) for runtime in RUNTIMES for precision in reversed(PRECISIONS))
+SET_NAMES = tuple(set_name(*graphs) for graphs in SETS)
+GRAPHS = tuple(f"{role}.{precision}.{runtime}" for runtime, precision in SETS for role in GRAPH_ROLES)
+
+# How the lines of progress begin, and a part of the names of the graphs that are made in that stage.
+STAGES = {
+    "fp32 ONNX graphs": ".fp32.onnx",
+    "fp32 TFLite graphs": ".fp32.tflite",
+    "fp16 graphs": ".fp16.",
+    "weights to INT8": ".rounded.",
+    "INT8 ONNX graphs": ".int8.onnx",
+    "INT8 TFLite graphs": ".int8.tflite",
+    "parity with torch": "none",
+    "signal-to-noise ratio": "none",
+    "captions of": "none",
+    "writing the bundle": "none",
+}
+if not CAN_CONVERT:
+    STAGES = {line: names for line, names in STAGES.items() if "TFLite" not in line}
+
+_MAKERS = (
+    "export_encoder",
+    "export_step",
+    "convert_encoder",
+    "convert_step",
+    "store_half",
+    "round_weights",
+    "quantize_encoder",
+    "quantize_step",
+)
 
 
 def quiet(line: str) -> None:
@@ -51,7 +100,8 @@ def write_checkpoint(folder: Path) -> Path:
     dataset = load_dataset(write_tiny_dataset(folder / "tiny", train=30, val=4))
     words = build_vocabulary(dataset.split("train"), 1).tokens
     vocabulary = Vocabulary((*words, MARK, *(f"word{n}" for n in range(43 - len(words)))))
-    sizes = {"projection": (64,), "attention_dim": 48, "hidden_dim": 56, "embedding_dim": 40, "image_size": 64}
+    # The LSTM is just so wide that its weights are stored half.
+    sizes = {"projection": (64,), "attention_dim": 48, "hidden_dim": 96, "embedding_dim": 40, "image_size": 64}
     dims = preset_dims("plus", len(vocabulary), **sizes)
     torch.manual_seed(0)
     model = CaptionModel(dims)
@@ -66,23 +116,123 @@ def write_checkpoint(folder: Path) -> Path:
     return path
 
 
-def command(checkpoint: Path, target: Path, photos: Path) -> list[str]:
-    arguments = ("export", checkpoint, "-o", target, "--fp32", "--int8", "--calibration", photos)
-    return [sys.executable, "-m", "edgecap", *map(str, arguments)]
+@dataclass(frozen=True)
+class Run:
+    """An export that has ended: its exit code, lines of stdout and stderr, and its folder for temporary files."""
+
+    target: Path
+    code: int
+    out: list[str]
+    err: list[str]
+    scratch: Path
 
 
-def export_by_command(checkpoint: Path, target: Path, photos: Path) -> Path:
-    """Export through the command, and check all that it says."""
-    run = subprocess.run(command(checkpoint, target, photos), env=ENVIRONMENT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    manifest = Bundle.open(target).manifest
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file() and path.name != MANIFEST)
-    assert run.stdout == f"{target}  plus@{manifest.bundle_id[:12]}  {size / 1e6:.1f} MB\n"
-    assert run.stderr.splitlines() == [
-        "fp32 graphs",
-        f"int8 graphs, calibrating on {CALIBRATION_PHOTOS} photos of calibration",
-        "parity with torch on 8 photos",
-        "writing the bundle",
-    ]
-    assert [path.name for path in target.parent.iterdir()] == ["bundle"]
-    return target
+def export(checkpoint: Path, target: Path, *options: object, scratch: Path) -> Run:
+    """Run ``edgecap export`` for every graph that can be made here, unless ``options`` choose."""
+    chosen = () if CAN_CONVERT else ("--onnx",)
+    arguments = ("export", checkpoint, "-o", target, *chosen, *options)
+    command = [sys.executable, "-m", "edgecap", *map(str, arguments)]
+    run = subprocess.run(command, env=_environment(scratch), capture_output=True, text=True)
+    return Run(target, run.returncode, run.stdout.splitlines(), run.stderr.splitlines(), scratch)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    scratch.mkdir()
+    return {**ENVIRONMENT, "TMPDIR": str(scratch)}
+
+
+def edgecap_here(*arguments: object) -> tuple[int, list[str], list[str]]:
+    """Run ``edgecap`` in this process: exit code, lines of stdout, lines of stderr."""
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout.splitlines(), result.stderr.splitlines()
+
+
+def progress(photos: int, source: str, captions: int | None = None) -> list[str]:
+    """What an export of everything says of its stages, with so many photos to calibrate on and to caption."""
+    lines = ["fp32 ONNX graphs", "fp32 TFLite graphs", "fp16 graphs"]
+    lines.append(f"weights to INT8, measured on {photos} photos of {source}")
+    lines += [f"INT8 {kind} graphs, calibrating on {photos} photos of {source}" for kind in ("ONNX", "TFLite")]
+    lines += ["parity with torch on 8 photos", "signal-to-noise ratio of each INT8 layer"]
+    if captions is not None:
+        lines.append(f"captions of {captions} val photos, by torch and {len(SETS)} sets of graphs")
+    lines.append("writing the bundle")
+    return [line for line in lines if CAN_CONVERT or "TFLite" not in line]
+
+
+def hurry(bundle: Path, patch: pytest.MonkeyPatch, names: str = "none") -> None:
+    """Have exports copy the graphs of ``bundle`` rather than make them, but for those with ``names`` in their names.
+
+    Weights of a ``rounded`` graph, which no bundle has, are those of fp32.
+    """
+
+    def hurried(make: Callable[..., object]) -> Callable[..., object]:
+        def copy(source: object, target: Path, *arguments: object, **options: object) -> object:
+            if names in target.name:
+                return make(source, target, *arguments, **options)
+            return shutil.copy(bundle / target.name.replace("rounded", "fp32"), target)
+
+        return copy
+
+    for maker in _MAKERS:
+        patch.setattr(graph_maker, maker, hurried(getattr(graph_maker, maker)))
+    if "rounded" not in names:
+        patch.setattr(graph_maker, "input_moments", lambda *arguments: {})
+
+
+def signalled(
+    number: signal.Signals, stage: str, bundle: Path, checkpoint: Path, target: Path, data: Path, scratch: Path
+) -> Run:
+    """Send a signal to a hurried export of everything when it is in a stage; ``err`` is what it says after that.
+
+    Once it has ended, so has every process that it started.
+    """
+    arguments = (bundle, STAGES[stage], "export", checkpoint, "-o", target, "--data", data)
+    chosen = () if CAN_CONVERT else ("--onnx",)
+    process = subprocess.Popen(
+        [sys.executable, __file__, *map(str, (*arguments, *chosen))],
+        env=_environment(scratch),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # by which all its processes are found
+    )
+    with process:
+        assert process.stderr is not None and process.stdout is not None
+        assert any(line.startswith(stage) for line in iter(process.stderr.readline, ""))
+        if "TFLite" in stage:  # the conversion runs in a process of its own
+            eventually(lambda: any(Path(f"/proc/{n}/cwd/{SAMPLE_PHOTOS}").exists() for n in _session(process.pid)))
+            assert len(_session(process.pid)) == 2
+        if stage.startswith("INT8 TFLite"):
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        out, err = process.stdout.read(), process.stderr.read()
+    eventually(lambda: not _session(process.pid), seconds=10)
+    return Run(target, process.returncode, out.splitlines(), err.splitlines(), scratch)
+
+
+def eventually(happened: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something has happened that takes a moment."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it has not happened"
+        time.sleep(0.02)
+
+
+def _session(leader: int) -> list[int]:
+    """The processes that run in a session."""
+    running = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            state, _, _, session, *_ = file.read_text().rpartition(")")[2].split()
+            if int(session) == leader and state not in "ZX":  # ended, and not yet taken note of
+                running.append(int(file.parent.name))
+    return running
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes what runs in its background deaf to it
+    hurry(Path(sys.argv[1]), pytest.MonkeyPatch(), sys.argv[2])
+    main(sys.argv[3:])

@@ -1,0 +1,121 @@
+"""A captioner that converts in seconds, and the graphs that the exporter makes of it, each once a test run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgecap.export.bias_folding import fold_projection_bias
+from edgecap.export.graphs import export_encoder, export_step
+from edgecap.export.half_storage import store_half
+from edgecap.export.layer_inputs import input_moments
+from edgecap.export.recipe import ExportRecipe
+from edgecap.export.tflite import convert_encoder, convert_step
+from edgecap.export.weight_rounding import round_weights
+from edgecap.model import efficientnet, shufflenet
+from edgecap.model.backbone_weights import recalibrate_batchnorm
+from edgecap.model.captioner import CaptionModel
+from edgecap.model.dims import preset_dims
+
+# Narrow and short, with every kind of block that the networks have.
+LITE_STAGES = (
+    (1, 3, 1, 1, 8),
+    (2, 3, 2, 2, 12),
+    (2, 5, 2, 2, 16),
+    (1, 3, 2, 2, 20),
+    (1, 5, 1, 2, 24),
+    (1, 5, 2, 2, 28),
+    (1, 3, 1, 2, 32),
+)
+SHUFFLE_STAGES = ((2, 8), (3, 12), (2, 16))
+S, L, D, A, H, E = 64, 4, 128, 48, 88, 200
+V = 4 * H  # as many words as gates: see captioner
+HYPOTHESES = (1, 5)
+
+
+def captioner(preset: str, **changes: Any) -> CaptionModel:
+    """A random captioner, its projection's bias folded. Gates and words have equal biases, which converters store once.
+
+    Of its step's weights those of the embedding and of its product and the context's are large enough for FP16.
+    """
+    sizes = {"projection": (D,), "attention_dim": A, "hidden_dim": H, "embedding_dim": E, "image_size": S}
+    with patch.object(efficientnet, "STAGES", LITE_STAGES), patch.object(shufflenet, "STAGES", SHUFFLE_STAGES):
+        torch.manual_seed(0)
+        model = CaptionModel(preset_dims(preset, V, **{**sizes, **changes}))
+    recalibrate_batchnorm(model.encoder, [torch.randn(8, 3, S, S)])
+    model = fold_projection_bias(model)
+    with torch.no_grad():
+        model.decoder.embedding.weight.mul_(10)
+        model.decoder.output.bias.copy_(model.decoder.gates_embedding.bias)
+    return model
+
+
+@cache
+def graph(preset: str, name: str) -> bytes:
+    """A graph by its file's name: ``encoder.fp32.onnx``, ``decoder_step.int8.tflite``, ``encoder.rounded.onnx``, ..."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _make(Path(folder), preset, name).read_bytes()
+
+
+def write_graph(folder: Path, preset: str, name: str) -> Path:
+    """The same as a file in ``folder``."""
+    path = folder / name
+    path.write_bytes(graph(preset, name))
+    return path
+
+
+def _make(folder: Path, preset: str, name: str) -> Path:
+    role, precision, runtime = name.split(".")
+    target = folder / name
+    if name.endswith(".fp32.onnx"):
+        export = export_encoder if role == "encoder" else export_step
+        export(captioner(preset), target, ExportRecipe().opset)
+        return target
+    if precision == "fp16":
+        store_half(write_graph(folder, preset, f"{role}.fp32.{runtime}"), target, role)
+        return target
+    source = write_graph(folder, preset, f"{role}.{'rounded' if precision == 'int8' else 'fp32'}.onnx")
+    if precision == "rounded":
+        samples = encoder_samples() if role == "encoder" else step_samples(preset)
+        moments = input_moments(source, samples)
+        round_weights(source, target, role, moments, ExportRecipe(), per_channel=role == "encoder")
+    elif role == "encoder":
+        convert_encoder(source, target, images(8) if precision == "int8" else None)
+    else:
+        convert_step(source, target, HYPOTHESES, dynamic=precision == "int8")
+    return target
+
+
+def images(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
+    """Random photos, (1, 3, S, S) each."""
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((1, 3, S, S), np.float32) for _ in range(count)]
+
+
+def encoder_samples() -> Iterator[dict[str, NDArray[Any]]]:
+    """Inputs of the ONNX encoder."""
+    return ({"image": image} for image in images(8))
+
+
+def step_samples(
+    preset: str, photos: int = 3, hypotheses: int = 5, count: int = 4
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Inputs of the ONNX decoder step: random words and states, and features of random photos."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph(preset, "encoder.fp32.onnx"), providers=["CPUExecutionProvider"])
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        encoded = [session.run(["features", "keys"], {"image": image}) for image in images(photos, seed)]
+        features, keys = (np.concatenate(parts) for parts in zip(*encoded, strict=True))
+        h, c = (np.tanh(rng.standard_normal((photos, hypotheses, H))).astype(np.float32) for _ in range(2))
+        token = rng.integers(0, V, (photos, hypotheses))
+        yield {"token": token, "h": h, "c": c, "features": features, "keys": keys}
