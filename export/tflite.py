@@ -46,7 +46,7 @@ def convert_encoder(source: Path, target: Path, tensors: Iterable[NDArray[np.flo
     if tensors is not None:
         calibration = np.concatenate([tensor.transpose(0, 2, 3, 1) for tensor in tensors])  # (N, S, S, 3)
     mode = "float" if tensors is None else "static"
-    with tempfile.TemporaryDirectory(prefix="edgecap-") as scratch:
+    with _scratch_beside(target) as scratch:
         graph = Path(scratch) / "encoder.onnx"
         _pad_before_maxima(source, graph)
         _convert("encoder", {ENCODE: graph}, ENCODER_OUTPUTS, (), mode, target, calibration)
@@ -62,20 +62,25 @@ def _pad_before_maxima(source: Path, target: Path) -> None:
     makers = {output: node.op_type for node in model.graph.node for output in node.output}
     nodes = []
     for node in model.graph.node:
-        pads = next((attribute.ints for attribute in node.attribute if attribute.name == "pads"), [])
-        if node.op_type == "MaxPool" and any(pads):
+        pads = next((attribute for attribute in node.attribute if attribute.name == "pads"), None)
+        if node.op_type == "MaxPool" and pads is not None and any(pads.ints):
             image, padded, amounts = node.input[0], f"{node.input[0]}_padded", f"{node.input[0]}_pads"
-            top, left, bottom, right = pads
+            top, left, bottom, right = pads.ints
             values = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
             model.graph.initializer.append(numpy_helper.from_array(values, amounts))
             mode = "constant" if makers.get(image) == "Relu" else "edge"
             nodes.append(onnx.helper.make_node("Pad", [image, amounts], [padded], f"{node.name}_pad", mode=mode))
             node.input[0] = padded
-            pads[:] = [0, 0, 0, 0]
+            pads.ints[:] = [0, 0, 0, 0]
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.save_model(onnx.shape_inference.infer_shapes(model), target)
+
+
+def _scratch_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder on the disk of ``target``, which goes with the export's staging folder if this process is killed."""
+    return tempfile.TemporaryDirectory(prefix="conversion-", dir=target.parent)
 
 
 def convert_step(source: Path, target: Path, hypotheses: Iterable[int], *, dynamic: bool = False) -> None:
@@ -84,7 +89,7 @@ def convert_step(source: Path, target: Path, hypotheses: Iterable[int], *, dynam
     ``dynamic`` stores weights as INT8, and quantizes what they are multiplied with as it comes. Raises ``ExportError``.
     """
     mode = "dynamic" if dynamic else "float"
-    with tempfile.TemporaryDirectory(prefix="edgecap-") as scratch:
+    with _scratch_beside(target) as scratch:
         graphs = {f"{STEP}{count}": Path(scratch) / f"{count}.onnx" for count in sorted(set(hypotheses))}
         for (_, path), count in zip(graphs.items(), sorted(set(hypotheses)), strict=True):
             _fix_shapes(source, path, count)
@@ -113,6 +118,7 @@ def _convert(
         "keep_shapes": keep_shapes,
         "mode": mode,
         "target": str(target.resolve()),
+        "parent": os.getpid(),
     }
     buffer = io.BytesIO()
     if calibration is not None:
@@ -121,7 +127,7 @@ def _convert(
     # -P: modules of this folder are not those that the libraries there may ask for.
     command = [sys.executable, "-P", str(_CONVERSION), json.dumps(request)]
     try:
-        with tempfile.TemporaryDirectory(prefix="edgecap-") as scratch:
+        with _scratch_beside(target) as scratch:
             run = subprocess.run(command, input=buffer.getvalue(), capture_output=True, cwd=scratch, env=environment)
     except OSError as error:
         raise ExportError("onnx2tf", role, f"its process cannot be started: {error.strerror}") from error

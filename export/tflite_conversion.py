@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import io
 import json
+import os
 import re
 import signal
 import sys
@@ -31,7 +32,7 @@ def main(request: dict[str, Any]) -> dict[str, str] | None:
 
     ``request``: ``graphs`` (paths by signature), ``outputs`` (tensor names, in the order of the graphs),
     ``keep_shapes`` (inputs whose axes stay as they are; others of four axes become channels-last), ``mode`` (float,
-    static or dynamic) and ``target``.
+    static or dynamic), ``target`` and ``parent`` (the id of the process that asks).
     """
     import numpy as np
 
@@ -108,17 +109,20 @@ def np_from_stdin() -> Any:
     return np.load(io.BytesIO(sys.stdin.buffer.read()))
 
 
-def die_with_parent() -> None:
-    """Have Linux kill this process with the export that started it, which may be killed itself."""
+def die_with_parent(parent: int) -> None:
+    """Have Linux kill this process with the export ``parent`` that started it, which may be killed itself."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    request = json.loads(sys.argv[1])
+    die_with_parent(request["parent"])
     with contextlib.redirect_stdout(sys.stderr):
-        failure = main(json.loads(sys.argv[1]))
+        failure = main(request)
     if failure:
         print(json.dumps(failure))
     sys.exit(bool(failure))
