@@ -25,6 +25,7 @@ from edgecap.export.parity import Parity, check_parity
 from edgecap.export.recipe import ExportRecipe
 from edgecap.export.tflite import require_converter
 from edgecap.export.writer import BundleWriter
+from edgecap.interrupt import StopRequest
 from edgecap.model.checkpoint import Checkpoint, load_checkpoint
 from edgecap.model.dims import PRESETS
 from edgecap.model.generation import default_generation
@@ -71,8 +72,13 @@ def export_bundle(request: ExportRequest, say: Callable[[str], None]) -> Bundle:
     preset = checkpoint.dims.preset
     if preset not in PRESETS:
         raise CheckpointError(request.checkpoint, f"is of the unknown preset {preset!r} (known: {', '.join(PRESETS)})")
-    with BundleWriter(request.target) as writer:
-        return _Export(request, checkpoint, writer, say).run()
+    with StopRequest(at_once=True) as stop, BundleWriter(request.target) as writer:
+
+        def stage(line: str) -> None:
+            stop.check()  # an interrupt has been seen to vanish inside a library
+            say(line)
+
+        return _Export(request, checkpoint, writer, stage).run()
 
 
 class _Export:

@@ -14,6 +14,7 @@ from torch.optim import AdamW
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError
 from edgecap.evaluation import decode_batches, image_tensor, score_split
+from edgecap.interrupt import StopRequest
 from edgecap.metrics import Scores
 from edgecap.model.backbone_weights import load_backbone_weights, recalibrate_batchnorm
 from edgecap.model.captioner import CaptionModel
@@ -24,7 +25,6 @@ from edgecap.model.preprocessing import preprocess_config
 from edgecap.model.torch_backend import TorchBackend
 from edgecap.training.batches import Batch, made_ahead
 from edgecap.training.config import TrainConfig
-from edgecap.training.interrupt import StopRequest
 from edgecap.training.log import LogRow, TrainingLog, plot_curve
 from edgecap.training.progress import progress
 from edgecap.training.stages import EndToEndStage, FrozenStage, TrainingData, TrainingStage

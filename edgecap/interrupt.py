@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM wait for the end of the step, so that weights and position always belong together."""
+"""Ctrl-C and SIGTERM, heeded where work can be left: at the end of a step, or at once and whatever swallows it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Within it the first signal only sets ``requested``; a second one interrupts at once."""
+    """Within it the first signal only sets ``requested``; a second one, or with ``at_once`` any, interrupts.
 
-    def __init__(self) -> None:
+    ``requested`` outlives an interrupt that a library swallowed: call :meth:`check` between its calls.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
         self.requested = False
+        self._at_once = at_once
         self._former: dict[signal.Signals, Any] = {}
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def check(self) -> None:
+        """Raise ``KeyboardInterrupt`` if a signal has come."""
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        again, self.requested = self.requested, True
+        if again or self._at_once:
+            raise KeyboardInterrupt
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only there may handlers be set
