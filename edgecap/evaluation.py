@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgecap.data.karpathy import CaptionedPhoto
-from edgecap.metrics import Scores, score
+from edgecap.metrics import Quality, Scores, quality, score
 from edgecap.runtime.backend import Backend, Encoded, FloatArray
 from edgecap.runtime.decoding import DecodingOptions, Hypothesis, decode
 from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize
@@ -75,5 +75,27 @@ def score_split(
     extra: Collection[str] = (),
 ) -> Scores:
     """Scores of decoded captions against all captions of each photo; ``extra`` as of :func:`edgecap.metrics.score`."""
-    candidates = {photo.id: vocabulary.words(hypotheses[photo.id].token_ids) for photo in photos}
-    return score(candidates, {photo.id: photo.captions for photo in photos}, extra=extra)
+    return score(words_of(photos, hypotheses, vocabulary), references_of(photos), extra=extra)
+
+
+def quality_of_split(
+    photos: Sequence[CaptionedPhoto],
+    hypotheses: Mapping[str, Hypothesis],
+    vocabulary: Vocabulary,
+    train: Sequence[CaptionedPhoto] = (),
+) -> Quality:
+    """What :func:`edgecap.metrics.quality` tells of decoded captions; ``train`` are the photos of the train split."""
+    trained_on = [caption for photo in train for caption in photo.captions]
+    return quality(words_of(photos, hypotheses, vocabulary), references_of(photos), trained_on or None)
+
+
+def words_of(
+    photos: Sequence[CaptionedPhoto], hypotheses: Mapping[str, Hypothesis], vocabulary: Vocabulary
+) -> dict[str, tuple[str, ...]]:
+    """The words of each photo's caption, by photo id."""
+    return {photo.id: vocabulary.words(hypotheses[photo.id].token_ids) for photo in photos}
+
+
+def references_of(photos: Sequence[CaptionedPhoto]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """The references of each photo, by photo id."""
+    return {photo.id: photo.captions for photo in photos}

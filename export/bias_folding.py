@@ -15,8 +15,13 @@ from edgecap.model.captioner import CaptionModel
 
 
 def fold_projection_bias(model: CaptionModel) -> CaptionModel:
-    """A copy of the model whose last projection has no bias; its log-probabilities are the model's, up to rounding."""
+    """A copy of the model whose last projection, if it has one, is without bias.
+
+    Its log-probabilities are the model's, up to rounding.
+    """
     folded = copy.deepcopy(model).eval()
+    if not len(folded.encoder.projection):
+        return folded
     projection, decoder = folded.encoder.projection[-1], folded.decoder
     assert isinstance(projection, nn.Linear)
     bias = projection.bias.detach()  # (D,)

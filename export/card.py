@@ -36,7 +36,7 @@ def _figures(evaluation: dict[str, Any]) -> str:
     results, protocol = evaluation.get("results"), evaluation.get("protocol")
     if not results or not protocol:
         return "## Figures\n\nNot evaluated: the export was given no captioned photos."
-    columns = list(results[REFERENCE])
+    columns = [name for name in results[REFERENCE] if name != "quality"]
     lines = [
         "## Figures",
         "",
@@ -50,7 +50,27 @@ def _figures(evaluation: dict[str, Any]) -> str:
         size = f"{evaluation['bytes'][name] / 1e6:.1f}" if name in evaluation["bytes"] else ""
         lines.append(f"| {name} | {size} | " + " | ".join(f"{scores[column]:.2f}" for column in columns) + " |")
     changes = [f"- {name} {difference_text(scores)}" for name, scores in results.items() if "against" in scores]
-    return "\n".join([*lines, "", *changes])
+    return "\n".join([*lines, "", *changes, "", *_quality(results)])
+
+
+def _quality(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The table of what scores do not tell."""
+    columns = list(results[REFERENCE]["quality"])
+    lines = [
+        "How various the captions are, how many stand word for word in the train split, and in how many a person, "
+        "animal or colour is wrong, among those that name one on which the references agree:",
+        "",
+        "| graphs | " + " | ".join(columns) + " |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
+    for name, scores in results.items():
+        lines.append(f"| {name} | " + " | ".join(_figure(scores["quality"][column]) for column in columns) + " |")
+    return lines
+
+
+def _figure(value: Any) -> str:
+    """A count, or a share with what it was counted from."""
+    return f"{value['count']:,} of {value['of']:,} ({value['share']:.1%})" if isinstance(value, dict) else f"{value:,}"
 
 
 def difference_text(scores: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgecap.data.karpathy import CaptionedPhoto
-from edgecap.evaluation import EVALUATION_BATCH, image_tensor, score_split
+from edgecap.evaluation import EVALUATION_BATCH, image_tensor, quality_of_split, score_split
 from edgecap.export.recipe import CaptionGate
 from edgecap.runtime.backend import Backend
 from edgecap.runtime.decoding import DecodingOptions, Hypothesis, decode
@@ -47,16 +47,22 @@ def caption_photos(
 
 
 def compare(
-    captions: Mapping[str, Captions], photos: Sequence[CaptionedPhoto], vocabulary: Vocabulary, gate: CaptionGate
+    captions: Mapping[str, Captions],
+    photos: Sequence[CaptionedPhoto],
+    vocabulary: Vocabulary,
+    gate: CaptionGate,
+    train: Sequence[CaptionedPhoto] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Scores by set of graphs, and how far its captions are from those of the set that it was made from.
+    """Scores and quality by set of graphs, and how far its captions are from those of the set that it was made from.
 
-    fp32 graphs are held against torch, other precisions against the fp32 graphs of their engine; what is not among
-    ``captions``, against nothing.
+    ``train`` are the photos of the train split, whose captions may have been learnt by heart. fp32 graphs are held
+    against torch, other precisions against the fp32 graphs of their engine; what is not among ``captions``, against
+    nothing.
     """
     results: dict[str, dict[str, Any]] = {}
     for name, found in captions.items():  # torch first, and the fp32 graphs of an engine before its others
         results[name] = score_split(photos, found.beam, vocabulary).to_json()
+        results[name]["quality"] = quality_of_split(photos, found.beam, vocabulary, train).to_json()
         origin = origin_of(name)
         if origin is not None and origin in captions:
             change = round(results[name]["CIDEr-D"] - results[origin]["CIDEr-D"], 4)

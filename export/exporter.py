@@ -18,6 +18,7 @@ from edgecap.export import golden
 from edgecap.export.bias_folding import fold_projection_bias
 from edgecap.export.calibration import CalibrationSet
 from edgecap.export.card import difference_text, model_card
+from edgecap.export.confidence import calibrate
 from edgecap.export.evaluation import REFERENCE, caption_photos, compare
 from edgecap.export.graph_facts import graph_facts
 from edgecap.export.graph_maker import GraphMaker
@@ -33,7 +34,7 @@ from edgecap.model.preprocessing import preprocess_config
 from edgecap.model.torch_backend import TorchBackend
 from edgecap.runtime import engines
 from edgecap.runtime.backend import Backend, FloatArray
-from edgecap.runtime.bundle import Bundle, Dims
+from edgecap.runtime.bundle import Bundle, Confidence, Dims
 from edgecap.runtime.captioner import default_threads
 from edgecap.runtime.golden import golden_record, tensor_digest
 from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, set_name
@@ -110,13 +111,15 @@ class _Export:
         self.maker.make()
         backends = {set_name(*graphs): self._backend(*graphs) for graphs in self._sets(measured=True)}
         images = self._parity_images()
-        evaluation = self._evaluation(backends, self._parity(backends, images))
+        evaluation = self._evaluation(self._parity(backends, images))
+        of_val, confidence = self._on_val(backends)
+        evaluation |= of_val
         record = self._golden(backends, images[:1])
         self.say("writing the bundle")
         self._add_graphs(evaluation.get("results", {}))
         self.writer.add_bytes(f"golden/{golden.PHOTO}", "golden", golden.golden_photo())
         self.writer.add_json("golden/golden.json", "golden", record)
-        self._add_documents(evaluation)
+        self._add_documents(evaluation, confidence)
         dims = self.checkpoint.dims
         sizes = Dims(
             dims.image_size, dims.locations, dims.feature_dim, dims.attention_dim, dims.hidden_dim, dims.vocab_size
@@ -147,29 +150,37 @@ class _Export:
             rows += check_parity(reference, backend, name, images, self.recipe.tolerances)
         return rows
 
-    def _evaluation(self, backends: Mapping[str, Backend], parity: list[Parity]) -> dict[str, Any]:
-        """The content of ``eval.json``."""
+    def _evaluation(self, parity: list[Parity]) -> dict[str, Any]:
+        """The content of ``eval.json`` but for captions."""
         content = self.request.checkpoint.read_bytes()
-        evaluation: dict[str, Any] = {
+        return {
             "checkpoint_sha256": hashlib.sha256(content).hexdigest(),
             "bytes": {set_name(*graphs): self._bytes(*graphs) for graphs in self._sets(measured=True)},
             "parity": [row.to_json() for row in parity],
             "layer_noise": self._layer_noise(),
         }
+
+    def _on_val(self, backends: Mapping[str, Backend]) -> tuple[dict[str, Any], Confidence | None]:
+        """What the captions of val add to ``eval.json``, and ``confidence.json``; nothing without captioned photos."""
         dataset = self.request.evaluate_on
         if dataset is None:
-            return evaluation
+            return {}, None
         photos = dataset.split("val")
         self.say(f"captions of {len(photos):,} val photos, by torch and {len(backends)} sets of graphs")
         measured: dict[str, Backend] = {REFERENCE: TorchBackend(self.checkpoint.model()), **backends}
         captions = caption_photos(measured, photos, self.preprocess, self.vocabulary, self.options)
-        results = compare(captions, photos, self.vocabulary, self.recipe.gate)
+        results = compare(captions, photos, self.vocabulary, self.recipe.gate, dataset.splits.get("train", ()))
         for name, scores in results.items():
             if not scores.get("passes gate", True):
                 self.say(f"{name} misses its caption gate: {difference_text(scores)}")
         protocol = protocol_of(dataset.name, "val", len(photos), self.options)
         used = {name.partition("-")[0]: backend.name for name, backend in measured.items()}
-        return {**evaluation, "protocol": {**protocol, "engines": used}, "results": results}
+        evaluation = {"protocol": {**protocol, "engines": used}, "results": results}
+        if len(photos) < self.recipe.confidence_photos:
+            self.say(f"no confidence: it takes {self.recipe.confidence_photos} val photos to calibrate")
+            return evaluation, None
+        carried = {name: captions[name].beam for name in (set_name(*graphs) for graphs in self._sets())}
+        return evaluation, calibrate(carried, photos, self.vocabulary, protocol)
 
     def _bytes(self, runtime: str, precision: str) -> int:
         return sum(self.maker.path(role, runtime, precision).stat().st_size for role in GRAPH_ROLES)
@@ -207,11 +218,13 @@ class _Export:
                 self.writer.add_graph(made, role, runtime, precision, passes)
         self.writer.add_json("graphs.json", "graphs", facts)
 
-    def _add_documents(self, evaluation: dict[str, Any]) -> None:
+    def _add_documents(self, evaluation: dict[str, Any], confidence: Confidence | None) -> None:
         writer, calibration = self.writer, self.request.calibration
         writer.add_json("preprocess.json", "preprocess", self.preprocess.to_json())
         writer.add_json("vocab.json", "vocab", self.vocabulary.to_json())
         writer.add_json("generation.json", "generation", self.generation.to_json())
+        if confidence is not None:
+            writer.add_json("confidence.json", "confidence", confidence.to_json())
         writer.add_json("eval.json", "eval", evaluation)
         writer.add_json("recipe.json", "recipe", self.recipe.to_json())
         if calibration and "int8" in self.recipe.precisions:

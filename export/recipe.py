@@ -56,6 +56,7 @@ class ExportRecipe:
     bias_correction: bool = True  # and what remains of it on average into the bias
     encoder_rounding_photos: int = 32  # that the two measure the encoder's layers on; the step's see all of them
     parity_photos: int = 8
+    confidence_photos: int = 100  # of val, at least: fewer calibrate nothing
     tolerances: Tolerances = field(default_factory=Tolerances)
     gate: CaptionGate = field(default_factory=CaptionGate)
     golden: GoldenTolerances = field(default_factory=GoldenTolerances)

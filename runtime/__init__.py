@@ -5,6 +5,7 @@
 'A dog runs through the grass.'
 """
 
-from edgecap.runtime.captioner import Caption, Captioner, Prepared, Timings, load
+from edgecap.runtime.caption import Caption, Prepared, Timings
+from edgecap.runtime.captioner import Captioner, load
 
 __all__ = ["Caption", "Captioner", "Prepared", "Timings", "load"]

@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 
 import edgecap
 from edgecap.errors import BundleError
+from edgecap.runtime.confidence import Confidence
 from edgecap.runtime.generation import GenerationConfig
 from edgecap.runtime.manifest import (
     DOCUMENT_ROLES,
+    OPTIONAL_DOCUMENT_ROLES,
     PRECISIONS,
     SCHEMA_VERSION,
     Dims,
@@ -35,6 +37,7 @@ __all__ = [
     "MANIFEST",
     "SCHEMA_VERSION",
     "Bundle",
+    "Confidence",
     "Dims",
     "FileEntry",
     "GenerationConfig",
@@ -42,12 +45,14 @@ __all__ = [
     "PreprocessConfig",
     "TensorSpec",
     "bundle_id",
+    "embedded_bundles",
     "find_bundle",
 ]
 
 MANIFEST = "manifest.json"
 DEFAULT_BUNDLE = "plus"
 MAX_JSON_BYTES = 64 * 2**20
+_READ_ON_OPENING = DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES
 
 _EMBEDDED = Path(edgecap.__file__).parent / "models"
 TORN = "does not match its sha256 in manifest.json: torn or edited; export or install it again"
@@ -65,6 +70,7 @@ class Bundle:
     vocabulary: Vocabulary
     preprocess: PreprocessConfig
     generation: GenerationConfig
+    confidence: Confidence | None = None  # of a bundle that was calibrated on captioned photos
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -74,7 +80,7 @@ class Bundle:
         documents: dict[str, tuple[Path, Any]] = {}
         for entry in manifest.files:
             content = _read(root, entry)
-            if entry.role in DOCUMENT_ROLES:
+            if entry.role in _READ_ON_OPENING:
                 documents[entry.role] = (root / entry.path, _json(root / entry.path, content))
         bundle = cls(
             path=root,
@@ -82,6 +88,7 @@ class Bundle:
             vocabulary=_parse(*documents["vocab"], Vocabulary.from_json),
             preprocess=_parse(*documents["preprocess"], PreprocessConfig.from_json),
             generation=_parse(*documents["generation"], GenerationConfig.from_json),
+            confidence=_parse(*documents["confidence"], Confidence.from_json) if "confidence" in documents else None,
         )
         bundle._check_agreement()
         return bundle
@@ -120,21 +127,28 @@ class Bundle:
 
 
 def find_bundle(name_or_path: str | Path | None = None) -> Path:
-    """The bundle directory that is meant: an embedded name (``None`` is the default), a bundle, or a model directory.
+    """The bundle directory that is meant: a bundle, a model directory, or a name without a slash.
 
-    A model directory holds a checkpoint, and its bundle in ``bundle/``. Raises :class:`BundleError`.
+    A model directory holds a checkpoint, and its bundle in ``bundle/``. A name is that of such a directory in the
+    working directory, and else of an embedded bundle, one that comes with the package; a directory that holds no bundle
+    hides none. ``None`` is the embedded default, whatever the working directory holds. Raises :class:`BundleError`,
+    which says what bundles are embedded.
     """
     given = DEFAULT_BUNDLE if name_or_path is None else name_or_path
-    path = Path(given)
-    is_name = isinstance(given, str) and path.name == given
-    if name_or_path is None or (is_name and not path.is_dir()):
-        path = _EMBEDDED / str(given)
-    for candidate in (path, path / "bundle"):
-        if (candidate / MANIFEST).is_file():
-            return candidate
-    names = ", ".join(sorted(found.parent.parent.name for found in _EMBEDDED.glob(f"*/bundle/{MANIFEST}"))) or "none"
-    problem = f"is not a bundle: no {MANIFEST}" if path.is_dir() else "no such bundle"
-    raise BundleError(given, f"{problem} (embedded bundles: {names})")
+    places = [] if name_or_path is None else [Path(given)]
+    if isinstance(given, str) and Path(given).name == given:
+        places.append(_EMBEDDED / given)
+    for place in places:
+        for candidate in (place, place / "bundle"):
+            if (candidate / MANIFEST).is_file():
+                return candidate
+    problem = f"is not a bundle: no {MANIFEST}" if places[0].is_dir() else "no such bundle"
+    raise BundleError(given, f"{problem} (embedded bundles: {', '.join(embedded_bundles()) or 'none'})")
+
+
+def embedded_bundles() -> list[str]:
+    """Names of the bundles that come with the package, by alphabet."""
+    return sorted(manifest.parent.parent.name for manifest in _EMBEDDED.glob(f"*/bundle/{MANIFEST}"))
 
 
 def _read_manifest(root: Path) -> Manifest:
@@ -177,7 +191,7 @@ def _parse(path: Path, document: Value, parse: Callable[[Value], Parsed]) -> Par
         return parse(document)
     except KeyError as error:
         raise BundleError(path, f"is wrong: {error} is missing") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:  # JSON has whole numbers that no float holds
         raise BundleError(path, f"is wrong: {error}") from error
 
 
@@ -191,7 +205,7 @@ def _read(root: Path, entry: FileEntry) -> bytes:
         raise BundleError(path, "is missing: export or install the bundle again")
     if path.stat().st_size != entry.bytes:
         raise BundleError(path, TORN)
-    if entry.role in DOCUMENT_ROLES and entry.bytes > MAX_JSON_BYTES:
+    if entry.role in _READ_ON_OPENING and entry.bytes > MAX_JSON_BYTES:
         raise BundleError(path, f"is larger than {MAX_JSON_BYTES} bytes")
     content = _bytes(path)
     if hashlib.sha256(content).hexdigest() != entry.sha256:

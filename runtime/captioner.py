@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -14,52 +13,19 @@ import numpy as np
 
 from edgecap.errors import EngineError, OptionError, UnsupportedGraphError
 from edgecap.runtime import engines
-from edgecap.runtime.backend import Backend, Encoded, FloatArray
+from edgecap.runtime.backend import Backend, Encoded
 from edgecap.runtime.bundle import Bundle, find_bundle
+from edgecap.runtime.caption import Caption, Prepared, Timings
+from edgecap.runtime.confidence import Calibration
 from edgecap.runtime.decoding import Hypothesis, decode
 from edgecap.runtime.generation import DecodingOptions
-from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES
+from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES, set_name
 from edgecap.runtime.photo import PhotoSource
 from edgecap.runtime.preprocess import to_tensor
 
 AUTO = "auto"  # of a precision or a backend: the first that fits
 MAX_THREADS = 256
 _DEFAULT_MAX_THREADS = 4  # a board's cores; more only wait for each other on graphs this small
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Where the time of one caption went, in milliseconds.
-
-    In a batch, ``encoder_ms`` and ``steps_ms`` are the photo's equal share of what the batch took together.
-    """
-
-    preprocess_ms: float  # from file to input tensor: reading, decoding, resizing
-    encoder_ms: float
-    steps_ms: float  # all decoder steps and the search between them
-    total_ms: float  # the sum of these
-    steps: int  # decoder steps that this photo took part in
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A sentence for a photo, and how it came about."""
-
-    text: str
-    tokens: tuple[str, ...]
-    token_ids: tuple[int, ...]
-    log_prob: float  # natural logarithm, the sum over the words and the end of the sentence
-    attention: FloatArray = field(compare=False, repr=False)  # (T, 7, 7): where each of the T words looked; sums to 1
-    timings: Timings = field(compare=False)
-    truncated: bool = False  # cut at max_length before the sentence ended
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A photo that was read and preprocessed: the encoder's input (1, 3, S, S), float32."""
-
-    tensor: FloatArray
-    preprocess_ms: float
 
 
 Photo = PhotoSource | Prepared
@@ -80,6 +46,12 @@ class Captioner:
         self.runtime = runtime
         self.notes = notes
         self._backend: Backend | None = backend
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes a confidence of a caption's probability; ``None`` when the bundle has nothing for its graphs."""
+        confidence = self.bundle.confidence
+        return confidence.sets.get(set_name(self.runtime, self.precision)) if confidence else None
 
     @property
     def backend(self) -> Backend:
@@ -184,6 +156,7 @@ class Captioner:
         vocabulary = self.bundle.vocabulary
         side = math.isqrt(self.bundle.manifest.dims.locations)
         total_ms = preprocess_ms + encoder_ms + steps_ms
+        calibration = self.calibration
         return Caption(
             text=vocabulary.sentence(best.token_ids),
             tokens=vocabulary.words(best.token_ids),
@@ -192,14 +165,17 @@ class Captioner:
             attention=best.alphas.reshape(-1, side, side),  # (T, L) -> (T, 7, 7)
             timings=Timings(preprocess_ms, encoder_ms, steps_ms, total_ms, best.steps),
             truncated=not best.finished,
+            confidence=calibration.probability(best.mean_log_prob) if calibration else None,
         )
 
 
 def load(
     bundle: str | Path | None = None, *, precision: str = "auto", backend: str = "auto", threads: int | None = None
 ) -> Captioner:
-    """Open a bundle (by name or directory; the embedded default without one) and load its graphs.
+    """Open a bundle and load its graphs: one's directory, the name of one that comes with the package, or its default.
 
+    A bundle in the working directory goes before an embedded one of the same name: see
+    :func:`~edgecap.runtime.bundle.find_bundle`.
     ``backend`` is ``onnx``, ``tflite``, or ``auto`` for the first of these that is installed and that the bundle has
     graphs for. ``precision`` is ``int8``, ``fp16``, ``fp32``, or ``auto`` for the fastest whose captions passed the
     limits of the export; when the engine does not load its graphs, the next one takes its place, and

@@ -30,6 +30,11 @@ class Hypothesis:
     finished: bool  # False: cut at max_length
     steps: int  # decoder steps that the search of this photo took
 
+    @property
+    def mean_log_prob(self) -> float:
+        """``log_prob`` a token, ``<end>`` being one where the sentence was finished."""
+        return self.log_prob / (len(self.token_ids) + self.finished)
+
 
 def decode(
     backend: Backend, encoded: Encoded, vocabulary: Vocabulary, options: DecodingOptions

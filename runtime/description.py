@@ -17,7 +17,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 
     Sizes are in bytes; those of ``sets`` are of both graphs, by ``"runtime-precision"``. ``ops``, ``parameters`` and
     ``macs`` of a graph are ``None`` where the bundle does not record them, ``passes_gate`` where captions were not
-    measured; ``evaluation`` is ``None`` when nothing was evaluated.
+    measured; ``evaluation`` is ``None`` when nothing was evaluated, ``confidence`` when it was not calibrated.
     """
     manifest = bundle.manifest
     facts = read_graph_facts(bundle)
@@ -38,6 +38,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "sets": _set_sizes(bundle),
         "bytes": sum(entry.bytes for entry in manifest.files),
         "evaluation": read_evaluation(bundle),
+        "confidence": bundle.confidence.to_json() if bundle.confidence else None,
     }
 
 

@@ -17,8 +17,9 @@ SCHEMA_VERSION = 1
 
 GRAPH_ROLES = ("encoder", "decoder_step")
 DOCUMENT_ROLES = ("preprocess", "vocab", "generation")  # JSON that the runtime reads: exactly one file each
+OPTIONAL_DOCUMENT_ROLES = ("confidence",)  # likewise, but at most one file each
 OTHER_ROLES = ("golden", "eval", "calibration", "card", "recipe", "graphs")
-ROLES = GRAPH_ROLES + DOCUMENT_ROLES + OTHER_ROLES
+ROLES = GRAPH_ROLES + DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES + OTHER_ROLES
 RUNTIMES = ("onnx", "tflite")
 PRECISIONS = ("int8", "fp16", "fp32")  # fastest first: the order in which "auto" chooses
 
@@ -135,9 +136,13 @@ class Manifest:
         paths = [entry.path for entry in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("a file is listed twice")
+        roles = [entry.role for entry in self.files]
         for role in DOCUMENT_ROLES:
-            if [entry.role for entry in self.files].count(role) != 1:
+            if roles.count(role) != 1:
                 raise ValueError(f"one file of the role {role!r} is needed")
+        for role in OPTIONAL_DOCUMENT_ROLES:
+            if roles.count(role) > 1:
+                raise ValueError(f"at most one file of the role {role!r} is allowed")
         if self.bundle_id != bundle_id(self.files):
             raise ValueError("bundle_id does not match the files listed")
 

@@ -157,6 +157,7 @@ def progress(photos: int, source: str, captions: int | None = None) -> list[str]
     lines += ["parity with torch on 8 photos", "signal-to-noise ratio of each INT8 layer"]
     if captions is not None:
         lines.append(f"captions of {captions} val photos, by torch and {len(SETS)} sets of graphs")
+        lines.append("no confidence: it takes 100 val photos to calibrate")
     lines.append("writing the bundle")
     return [line for line in lines if CAN_CONVERT or "TFLite" not in line]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tiny_bundle import DIMS, GENERATION, PREPROCESS, VOCABULARY, write_tiny_bundle
 
 from edgecap.errors import BundleError
-from edgecap.runtime.bundle import MANIFEST, Bundle, FileEntry, Manifest, bundle_id, find_bundle
+from edgecap.runtime.bundle import MANIFEST, Bundle, FileEntry, Manifest, bundle_id, embedded_bundles, find_bundle
 from edgecap.runtime.manifest import DIGEST_KEY, digest, is_inside
 
 Edit = Callable[[dict[str, Any]], None]
@@ -213,3 +213,26 @@ def test_finding_a_bundle(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest
             find_bundle(wrong)
     with pytest.raises(BundleError, match=r"is not a bundle: no manifest.json"):
         Bundle.open(tmp_path)
+
+
+def test_a_bundle_in_the_working_directory_goes_before_an_embedded_one(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, here = tmp_path / "package", tmp_path / "here"
+    for name in ("base", "plus"):
+        shutil.copytree(tiny_bundle, package / name / "bundle")
+    (package / "unfinished" / "bundle").mkdir(parents=True)
+    here.mkdir()
+    monkeypatch.setattr("edgecap.runtime.bundle._EMBEDDED", package)
+    monkeypatch.chdir(here)
+    assert embedded_bundles() == ["base", "plus"]
+    assert find_bundle("base") == package / "base" / "bundle"
+    (here / "base").mkdir()  # holds no bundle
+    assert find_bundle("base") == package / "base" / "bundle"
+    for wrong in ("./base", Path("base"), "unfinished", "tiny"):  # a path is never a name
+        with pytest.raises(BundleError, match=r"\(embedded bundles: base, plus\)"):
+            find_bundle(wrong)
+    for mine in ("base", "plus", "own"):
+        shutil.copytree(tiny_bundle, here / mine, dirs_exist_ok=True)
+        assert find_bundle(mine) == find_bundle(f"./{mine}") == find_bundle(Path(mine)) == Path(mine)
+    assert find_bundle() == package / "plus" / "bundle"  # whatever lies here

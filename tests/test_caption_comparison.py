@@ -11,7 +11,7 @@ import pytest
 from tiny_bundle import PREPROCESS, VOCABULARY, encoder_graph, step_graph
 
 from edgecap.data.karpathy import CaptionedPhoto
-from edgecap.evaluation import image_tensor, score_split
+from edgecap.evaluation import image_tensor, quality_of_split, score_split
 from edgecap.export import evaluation
 from edgecap.export.evaluation import REFERENCE, Captions, caption_photos, compare, origin_of
 from edgecap.export.recipe import CaptionGate
@@ -155,7 +155,20 @@ def test_a_gate_is_passed_with_just_so_large_a_drop(name: str, monkeypatch: pyte
 
 def test_a_set_without_its_origin_is_held_against_nothing() -> None:
     results = compare({"onnx-int8": captions()}, PHOTOS, VOCABULARY, CaptionGate())
-    assert results["onnx-int8"] == score_split(PHOTOS, captions().beam, VOCABULARY).to_json()
+    scores = score_split(PHOTOS, captions().beam, VOCABULARY).to_json()
+    assert results["onnx-int8"] == {
+        **scores,
+        "quality": quality_of_split(PHOTOS, captions().beam, VOCABULARY).to_json(),
+    }
+
+
+def test_each_set_has_the_quality_of_its_captions() -> None:
+    other = captions(dict.fromkeys(range(9), "a red photo"))
+    train = [CaptionedPhoto("train.jpg", Path("train.jpg"), (("a", "red", "photo"), ("a", "photo")))]
+    results = compare({REFERENCE: captions(), "onnx-fp32": other}, PHOTOS, VOCABULARY, LENIENT, train)
+    found = {name: row["quality"] for name, row in results.items()}
+    assert [row["distinct captions"]["count"] for row in found.values()] == [10, 2]
+    assert [row["seen in training"]["count"] for row in found.values()] == [1, 9]
 
 
 class CountedBackend(OnnxBackend):

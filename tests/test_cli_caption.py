@@ -54,6 +54,7 @@ def test_json_has_a_record_for_every_photo(tiny_bundle: Path, photo: Photo) -> N
     record, failure = map(json.loads, out)
     assert failure == {"path": "no.jpg", "error": "no such file"}
     assert record["path"] == str(red) and record["caption"] == "A red photo."
+    assert record["confidence"] is None and "sure" not in record
     assert record["tokens"] == ["a", "red", "photo"] and record["log_prob"] < 0 and record["truncated"] is False
     assert set(record["timings_ms"]) == {"preprocess", "encoder", "steps", "total"}
     assert record["bundle"].startswith("tiny-test@") and record["precision"] == "fp32"

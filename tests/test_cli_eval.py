@@ -31,10 +31,37 @@ def test_report_names_protocol_and_figures(tiny_bundle: Path, dataset: Path) -> 
     assert code == 0
     assert out[0].startswith("tiny-test@") and " fp32, onnxruntime " in out[0]
     assert out[1] == "colours val, 3 photos, beam 2, at most 6 words, length penalty 0, Karpathy's tokens"
-    figures = {row.split()[0]: float(row.split()[1]) for row in out[2:]}
+    figures = {row.split()[0]: float(row.split()[1]) for row in out[2:8]}
     # 6 of the 9 words are right; the references have 10 words, so the brevity penalty is exp(1 - 10 / 9).
     assert figures["BLEU-1"] == pytest.approx(100 * 6 / 9 * 2.718281828 ** (1 - 10 / 9), abs=0.01)
     assert set(figures) == {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"}
+    assert out[8:] == [
+        "distinct captions  3 of 3 (100.0%)",
+        "distinct words     5",
+        "wrong persons      0 of 0 (0.0%)",
+        "wrong animals      0 of 0 (0.0%)",
+        "wrong colours      0 of 0 (0.0%)",
+    ]
+
+
+def test_quality_is_that_of_the_captions(tiny_bundle: Path, dataset: Path) -> None:
+    """With a train split it says what was learnt by heart, though its photos are not there."""
+    source = dataset / "dataset_colours.json"
+    document = json.loads(source.read_text())
+    learnt = [{"tokens": ["a", "red", "photo"]}, {"tokens": ["a", "blue", "photo"]}, {"tokens": ["a", "photo"]}]
+    document["images"].append({"filename": "gone.jpg", "split": "train", "sentences": learnt})
+    for image in document["images"][:3]:  # what no caption says: there is a dog, and its colour
+        image["sentences"] = [{"tokens": ["a", "photo", "of", "a", "red", "dog"]}] * 3
+    source.write_text(json.dumps(document))
+    code, out, _ = edgecap("eval", "--bundle", tiny_bundle, "--data", dataset, "--json")
+    assert code == 0 and json.loads(out[0])["quality"] == {
+        "distinct captions": {"count": 3, "of": 3, "share": 1.0},
+        "distinct words": 5,
+        "seen in training": {"count": 2, "of": 3, "share": 0.6667},
+        "wrong persons": {"count": 0, "of": 0, "share": 0.0},
+        "wrong animals": {"count": 0, "of": 0, "share": 0.0},
+        "wrong colours": {"count": 0, "of": 0, "share": 0.0},
+    }
 
 
 def test_json_report_and_captions_file(tiny_bundle: Path, dataset: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from edgecap.data.karpathy import CaptionDataset
 from edgecap.export.calibration import from_dataset
 from edgecap.export.exporter import ExportRequest, export_bundle
 from edgecap.export.recipe import CaptionGate
+from edgecap.metrics.rightness import MEANING
 from edgecap.model.checkpoint import load_checkpoint
 from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
@@ -45,7 +46,7 @@ from edgecap.runtime.bundle import MANIFEST, SCHEMA_VERSION, Bundle
 from edgecap.runtime.decoding import decode
 from edgecap.runtime.documents import TENSORS
 from edgecap.runtime.golden import samples, tensor_digest
-from edgecap.runtime.manifest import FileEntry, set_name
+from edgecap.runtime.manifest import PRECISIONS, FileEntry, set_name
 from edgecap.runtime.preprocess import to_tensor
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS
 
@@ -303,6 +304,10 @@ def test_the_captions_of_val_are_compared(
     for name, scores in results.items():
         size = f"{evaluation['bytes'][name] / 1e6:.1f}" if name != "torch-fp32" else ""
         assert f"| {name} | {size} | {scores['BLEU-1']:.2f} |" in card
+        row = [scores["quality"][figure] for figure in ("distinct captions", "distinct words", "seen in training")]
+        cells = [f"{share['count']} of {share['of']} ({share['share']:.1%})" for share in (row[0], row[2])]
+        assert f"| {name} | {cells[0]} | {row[1]} | {cells[1]} |" in card and row[0]["of"] == row[2]["of"] == 4
+    assert not (made / "confidence.json").exists()  # four photos calibrate nothing
     for name in SET_NAMES:
         runtime, precision = name.split("-")
         scores, origin = results[name], "torch-fp32" if precision == "fp32" else f"{runtime}-fp32"
@@ -324,7 +329,7 @@ def test_auto_avoids_a_precision_whose_captions_miss_the_gate(
     checkpoint: Path, dataset: CaptionDataset, tmp_path: Path, graphs_at_hand: None, runtime: str
 ) -> None:
     gate = CaptionGate(max_cider_drop=1000, min_identical=0, int8_min_identical=1.5)  # more than all: INT8 misses it
-    recipe = replace(EVERYTHING, runtimes=(runtime,), gate=gate)
+    recipe = replace(EVERYTHING, runtimes=(runtime,), gate=gate, confidence_photos=4)
     lines: list[str] = []
     request = ExportRequest(
         checkpoint, tmp_path / "bundle", recipe, calibration=from_dataset(dataset, recipe), evaluate_on=dataset
@@ -336,8 +341,11 @@ def test_auto_avoids_a_precision_whose_captions_miss_the_gate(
     passed = {entry.path: entry.passes_gate for entry in made.manifest.files if entry.runtime}
     assert passed == {name: "int8" not in name for name in GRAPHS if name.endswith(runtime)}
     assert document(made.path, "recipe.json")["gate"]["int8_min_identical"] == 1.5
+    assert made.confidence is not None and made.confidence.right == MEANING  # as many photos as the recipe asks for
+    assert list(made.confidence.sets) == [set_name(runtime, name) for name in reversed(PRECISIONS)]
+    assert (made.confidence.protocol["dataset"], made.confidence.protocol["photos"]) == ("tiny", 4)
     with load(made.path) as captioner:
-        assert captioner.precision == "fp16"
+        assert captioner.precision == "fp16" and captioner.calibration == made.confidence.sets[f"{runtime}-fp16"]
     with load(made.path, precision="int8") as captioner:  # it can still be asked for
         assert captioner.precision == "int8"
 

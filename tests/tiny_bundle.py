@@ -26,6 +26,7 @@ from edgecap.runtime.bundle import (
     TensorSpec,
     bundle_id,
 )
+from edgecap.runtime.confidence import Calibration, Confidence
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 WORDS = ("a", "red", "green", "blue", "dark", "light", "photo", "picture")
@@ -34,6 +35,12 @@ DIMS = Dims(image_size=32, locations=4, feature_dim=3, key_dim=3, hidden_dim=3, 
 PREPROCESS = PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size=32)
 GENERATION = GenerationConfig(beam=3, max_length=6)
 PRECISIONS = ("fp32", "int8")  # the same graphs under two names
+# Of its fp32 graphs only
+CONFIDENCE = Confidence(
+    right="names the colour of the photo",
+    protocol={"dataset": "colours", "split": "val", "photos": 100, "beam": 3},
+    sets={"onnx-fp32": Calibration(slope=20.0, intercept=6.0, auc=0.75)},
+)
 
 OPSET, IR_VERSION = 17, 9
 S, L, D, A, H, V = 32, 4, 3, 3, 3, len(VOCABULARY)
@@ -61,10 +68,17 @@ def onnx_graphs() -> Graphs:
     return dict.fromkeys(PRECISIONS, (encoder_graph(), step_graph()))
 
 
-def write_tiny_bundle(path: Path, onnx: Graphs | None = None, tflite: Graphs | None = None, **changes: Any) -> Path:
+def write_tiny_bundle(
+    path: Path,
+    onnx: Graphs | None = None,
+    tflite: Graphs | None = None,
+    confidence: Confidence | None = None,
+    **changes: Any,
+) -> Path:
     """Write the bundle into the directory ``path``; ``changes`` replace fields of its manifest.
 
-    Its graphs are :func:`onnx_graphs`, or those given; ``tflite`` may be those of :mod:`tiny_tflite`.
+    Its graphs are :func:`onnx_graphs`, or those given; ``tflite`` may be those of :mod:`tiny_tflite`. ``confidence``
+    may be :data:`CONFIDENCE`.
     """
     path.mkdir(parents=True)
     entries = [
@@ -73,6 +87,8 @@ def write_tiny_bundle(path: Path, onnx: Graphs | None = None, tflite: Graphs | N
         _write(path, "generation.json", "generation", _json(GENERATION.to_json())),
         _write(path, "golden/note.txt", "golden", b"nothing is golden here\n"),
     ]
+    if confidence is not None:
+        entries.append(_write(path, "confidence.json", "confidence", _json(confidence.to_json())))
     for runtime, graphs in (("onnx", onnx_graphs() if onnx is None else onnx), ("tflite", tflite or {})):
         for precision, pair in graphs.items():
             for role, graph in zip(("encoder", "decoder_step"), pair, strict=True):

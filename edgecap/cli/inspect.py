@@ -51,6 +51,7 @@ def report(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from _graph(graph)
     yield from _sizes(facts)
     yield from _evaluation(facts["evaluation"])
+    yield from _confidence(facts["confidence"])
 
 
 def _files(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -100,6 +101,19 @@ def _evaluation(evaluation: Mapping[str, Any] | None) -> Iterator[str]:
     # The words of a column's name stand below each other: most figures are narrower.
     rows = [(name, *(_figure(row.get(column)) for column in columns)) for name, row in results.items()]
     yield from table([*_stacked(["set", *columns]), *rows], "<" + ">" * len(columns))
+
+
+def _confidence(confidence: Mapping[str, Any] | None) -> Iterator[str]:
+    if confidence is None:
+        return
+    protocol = confidence["protocol"]
+    areas = {name: entry["auc"] for name, entry in confidence["sets"].items()}
+    sets = ", ".join(name if auc is None else f"{name} (AUC {auc:.2f})" for name, auc in areas.items())
+    text = (
+        f"confidence: calibrated on {protocol['dataset']} {protocol['split']}, {protocol['photos']:,} photos, of {sets}"
+    )
+    yield ""
+    yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ")
 
 
 def _figure(value: Any) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgecap.runtime.bundle import DEFAULT_BUNDLE
 from edgecap.runtime.captioner import AUTO, MAX_THREADS
 from edgecap.runtime.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
 from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
@@ -23,7 +24,10 @@ photos_option = click.option(
 
 # Of a captioner, and of the search of one call; what is not given follows the bundle.
 bundle_option = click.option(
-    "--bundle", metavar="NAME|DIR", help="The captioner: an embedded one by name, or a directory."
+    "--bundle",
+    metavar="NAME|DIR",
+    help="The captioner: a bundle's directory, or the name of one that comes with the package; of two with that name, "
+    f"the one in the working directory.  [default: {DEFAULT_BUNDLE} of the package]",
 )
 precision_option = click.option(
     "--precision",

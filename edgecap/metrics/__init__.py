@@ -1,5 +1,7 @@
 """Caption metrics on token sequences: BLEU, ROUGE-L, CIDEr-D; METEOR and SPICE with the extra ``eval-java``.
 
+Beside them :func:`quality` counts what these do not see: variety, and persons, animals and colours that are not there.
+
 No tokenizer is run: both sides are tokens already (those of Karpathy's splits, in this project). The functions return
 pycocoevalcap's scale (BLEU-4 0.195, CIDEr-D 0.453) and are equal to pycocoevalcap 1.2; only :meth:`Scores.to_json`
 multiplies by 100, as papers and reports do (19.5, 45.3).
@@ -14,9 +16,22 @@ from edgecap.metrics.bleu import Bleu, bleu
 from edgecap.metrics.cider import CiderD, cider_d
 from edgecap.metrics.java import meteor, meteor_jar, spice, spice_jar
 from edgecap.metrics.pairs import Hypotheses, References, check_pairs
+from edgecap.metrics.quality import Quality, quality
 from edgecap.metrics.rouge import rouge_l
 
-__all__ = ["EXTRA_METRICS", "CiderD", "Scores", "bleu", "cider_d", "meteor", "rouge_l", "score", "spice"]
+__all__ = [
+    "EXTRA_METRICS",
+    "CiderD",
+    "Quality",
+    "Scores",
+    "bleu",
+    "cider_d",
+    "meteor",
+    "quality",
+    "rouge_l",
+    "score",
+    "spice",
+]
 
 
 @dataclass(frozen=True)

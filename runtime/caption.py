@@ -1,0 +1,45 @@
+"""What a captioner takes and gives: a photo prepared, and its caption with what was measured on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgecap.runtime.backend import FloatArray
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time of one caption went, in milliseconds.
+
+    In a batch, ``encoder_ms`` and ``steps_ms`` are the photo's equal share of what the batch took together.
+    """
+
+    preprocess_ms: float  # from file to input tensor: reading, decoding, resizing
+    encoder_ms: float
+    steps_ms: float  # all decoder steps and the search between them
+    total_ms: float  # the sum of these
+    steps: int  # decoder steps that this photo took part in
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence for a photo, and how it came about."""
+
+    text: str
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    log_prob: float  # natural logarithm, the sum over the words and the end of the sentence
+    attention: FloatArray = field(compare=False, repr=False)  # (T, 7, 7): where each of the T words looked; sums to 1
+    timings: Timings = field(compare=False)
+    truncated: bool = False  # cut at max_length before the sentence ended
+    # The probability that the caption is right, as confidence.json defines it; None where the bundle has none. It was
+    # calibrated for the bundle's default decoding, on photos like those of its training set.
+    confidence: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photo that was read and preprocessed: the encoder's input (1, 3, S, S), float32."""
+
+    tensor: FloatArray
+    preprocess_ms: float
