@@ -39,12 +39,12 @@ def test_real_photos_get_sentences_of_their_own(real_photos: list[Path]) -> None
 def test_checkpoint_recipe_and_bundle_belong_together() -> None:
     pytest.importorskip("torch", reason="reading the checkpoint needs the extra train")
     from edgecap.model.checkpoint import load_checkpoint
-    from edgecap.training.config import load_config
+    from edgecap.training.config import TrainConfig, load_config
 
     evaluation = json.loads((BUNDLE / "eval.json").read_text())
     assert hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest() == evaluation["checkpoint_sha256"]
     checkpoint = load_checkpoint(CHECKPOINT, preset="plus")
-    assert checkpoint.config == load_config(MODEL / "train.toml", {}).to_json()
+    assert TrainConfig.from_json(checkpoint.config) == load_config(MODEL / "train.toml", {})
     assert Bundle.open(BUNDLE).vocabulary == checkpoint.vocabulary
 
 

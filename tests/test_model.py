@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from edgecap.errors import CheckpointError, ConfigError
 from edgecap.model.backbone_weights import load_backbone_weights, recalibrate_batchnorm
@@ -52,7 +54,7 @@ def model() -> CaptionModel:
     return model
 
 
-@pytest.mark.parametrize(("preset", "count"), [("base", 2_041_060), ("plus", 4_026_880)])
+@pytest.mark.parametrize(("preset", "count"), [("base", 2_041_060), ("tiny", 1_015_012), ("plus", 4_026_880)])
 def test_encoder_sizes(preset: str, count: int) -> None:
     encoder = Encoder(preset_dims(preset, V)).eval()
     assert parameters(encoder) == count
@@ -71,8 +73,36 @@ def test_locations_are_row_by_row() -> None:
     assert int(change.argmax()) == 1 * 7 + 5
 
 
+def test_tiny_keeps_the_papers_promise() -> None:
+    """Under 4 M parameters in all, and under 0.2 G multiply-accumulates for the encoder and 12 greedy steps."""
+    words = 2541  # Flickr8k's that occur at least five times, and the special ones
+    model = CaptionModel(preset_dims("tiny", words)).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3_177_425 < 4e6
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        features = model.encoder(torch.zeros(1, 3, 224, 224))
+        keys, h, c = model.decoder.init_state(features)
+        h, c, token = h[:, None], c[:, None], torch.zeros(1, 1, dtype=torch.int64)
+        for _ in range(12):
+            _, h, c, _ = model.decoder.step(token, h, c, features, keys)
+    macs = counter.get_total_flops() / 2
+    assert 1.2e8 < macs < 2e8
+
+
+def test_a_tied_output_has_the_embeddings_matrix_and_learns_it_once() -> None:
+    torch.manual_seed(0)
+    decoder = CaptionModel(small_dims(tied=True, embedding_dim=small_dims().hidden_dim)).decoder
+    assert not any(name.startswith("output.") and name != "output.bias" for name in decoder.state_dict())
+    with torch.no_grad():
+        decoder.output.bias.normal_()
+        h = torch.randn(2, decoder.embedding.embedding_dim)
+        torch.testing.assert_close(decoder.output(h), h @ decoder.embedding.weight.T + decoder.output.bias)
+    decoder.output(h).sum().backward()
+    assert decoder.embedding.weight.grad is not None
+    assert copy.deepcopy(decoder).output(h).equal(decoder.output(h))
+
+
 def test_an_unknown_backbone_or_preset_is_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown preset 'huge': choose one of base, plus"):
+    with pytest.raises(ConfigError, match="unknown preset 'huge': choose one of base, tiny, plus"):
         preset_dims("huge", V)
     with pytest.raises(ConfigError, match="unknown backbone 'vgg'"):
         Encoder(small_dims(backbone="vgg"))

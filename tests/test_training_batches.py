@@ -19,14 +19,18 @@ from training_runs import PLAIN
 from edgecap.data.augmentation import cached_view, random_view
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary, load_dataset
 from edgecap.errors import DataError, ImageError
+from edgecap.evaluation import image_tensor
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.dims import preset_dims
 from edgecap.model.preprocessing import preprocess_config
+from edgecap.model.torch_backend import TorchBackend
+from edgecap.runtime.backend import Encoded, FloatArray
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.batches import EpochOrder, grid_batches, image_batches, made_ahead, pad_captions
 from edgecap.training.config import TrainConfig
-from edgecap.training.feature_cache import GridCache
+from edgecap.training.feature_cache import FeatureCache, Features
 from edgecap.training.run import train_run
+from edgecap.training.sources import CachedGrids, TrainingData
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 VOCABULARY = Vocabulary((*SPECIAL_TOKENS, "a", "dog", "runs"))
@@ -82,26 +86,27 @@ def test_padding_loses_no_caption(captions: list[list[list[str]]], max_words: in
 def test_an_epoch_holds_every_photo_once_and_can_start_anywhere(
     count: int, size: int, stage: int, epoch: int, drawn: st.DataObject
 ) -> None:
-    config = TrainConfig(batch_size=size)
-    batches = [batch.tolist() for batch in EpochOrder(config, stage, epoch).indices(count)]
-    assert sorted(chain.from_iterable(batches)) == list(range(count))
+    order = EpochOrder(1, stage, epoch, size, count)
+    batches = [batch.tolist() for batch in order]
+    assert sorted(chain.from_iterable(batches)) == list(range(count)) and len(order) == len(batches)
     assert all(len(batch) == size for batch in batches[:-1])
     first = drawn.draw(st.integers(0, len(batches)))
-    assert [batch.tolist() for batch in EpochOrder(config, stage, epoch, first).indices(count)] == batches[first:]
+    assert [batch.tolist() for batch in replace(order, first=first)] == batches[first:]
     assume(count > 20)
-    assert [batch.tolist() for batch in EpochOrder(config, stage, epoch + 1).indices(count)] != batches
+    assert [batch.tolist() for batch in replace(order, epoch=epoch + 1)] != batches
 
 
 def test_batches_of_photos_are_the_same_from_anywhere(dataset: CaptionDataset) -> None:
-    config, photos = TrainConfig(batch_size=3), dataset.split("train")
+    config, photos = TrainConfig(), dataset.split("train")
+    order = EpochOrder(1, 1, 0, 3, len(photos))
     vocabulary, preprocess = build_vocabulary(photos, 1), preprocess_config(preset_dims("base", 0))
-    whole = list(image_batches(photos, vocabulary, preprocess, EpochOrder(config, 1, 0)))
-    rest = list(image_batches(photos, vocabulary, preprocess, EpochOrder(config, 1, 0, first=4)))
+    whole = list(image_batches(photos, vocabulary, preprocess, config, order))
+    rest = list(image_batches(photos, vocabulary, preprocess, config, replace(order, first=4)))
     assert [len(batch.inputs) for batch in whole] == [3, 3, 3, 3, 3, 1]
     assert whole[0].inputs.shape == (3, 3, 224, 224) and whole[0].captions.shape[:2] == (3, 5)
     for one, other in zip(whole[4:], rest, strict=True):
         assert torch.equal(one.inputs, other.inputs) and torch.equal(one.captions, other.captions)
-    again = next(image_batches(photos, vocabulary, preprocess, EpochOrder(config, 1, 1)))
+    again = next(image_batches(photos, vocabulary, preprocess, config, replace(order, epoch=1)))
     assert not torch.equal(again.inputs, whole[0].inputs)
 
 
@@ -109,12 +114,12 @@ def test_batches_of_grids_take_a_view_of_each_photo(dataset: CaptionDataset) -> 
     photos = dataset.split("train")
     # The grid of photo p in view v holds 100 v + p.
     views = [np.broadcast_to(np.float16(100 * v + np.arange(16)).reshape(16, 1, 1), (16, 4, 2)) for v in range(3)]
-    order = EpochOrder(TrainConfig(batch_size=5), 0, 0)
-    batches = list(grid_batches(photos, VOCABULARY, views, order))
+    config, order = TrainConfig(), EpochOrder(1, 0, 0, 5, len(photos))
+    batches = list(grid_batches(photos, VOCABULARY, views, config, order))
     values = [batch.inputs[:, 0, 0].int().tolist() for batch in batches]
-    assert [[value % 100 for value in batch] for batch in values] == [b.tolist() for b in order.indices(16)]
+    assert [[value % 100 for value in batch] for batch in values] == [batch.tolist() for batch in order]
     assert {value // 100 for batch in values for value in batch} == {0, 1, 2}
-    rest = list(grid_batches(photos, VOCABULARY, views, replace(order, first=2)))
+    rest = list(grid_batches(photos, VOCABULARY, views, config, replace(order, first=2)))
     assert [batch.inputs[:, 0, 0].int().tolist() for batch in rest] == values[2:]
 
 
@@ -141,40 +146,90 @@ def test_batches_made_ahead_keep_order_and_errors() -> None:
     assert made == [0, 1, 2, 3, 4]
 
 
+def val_grids(model: CaptionModel, dataset: CaptionDataset, folder: Path, config: TrainConfig) -> FloatArray:
+    """What a stage on a frozen backbone caches of the val photos, (N, L, C)."""
+    data = TrainingData(dataset.split("train")[:2], dataset.split("val"), VOCABULARY, preprocess_config(model.dims))
+    grids = CachedGrids(config, model, data)
+    grids.prepare(folder)
+    batches = [encoded.features for _, encoded in grids.encoded_val(GridsAsTheyAre(model))]
+    return np.concatenate(batches)
+
+
+class GridsAsTheyAre(TorchBackend):
+    def encode_grid(self, grid: torch.Tensor) -> Encoded:
+        return Encoded(grid.numpy(), *[np.empty(0, np.float32)] * 3)
+
+
 def test_grids_are_computed_once_and_are_the_encoders(
     small_model: CaptionModel, dataset: CaptionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photos, preprocess = dataset.split("val"), preprocess_config(small_model.dims)
-    done: list[int] = []
-    config = TrainConfig(precision="fp32", crop=0.5)
-    cache = GridCache(tmp_path, small_model.encoder, preprocess, config, done.append)
-    grids = cache.views(photos, 3)
-    assert sum(done) == 12 and {grid.shape for grid in grids} == {(4, 49, 1280)}
-    batch = next(
-        image_batches(photos[:1], VOCABULARY, preprocess, EpochOrder(replace(config, crop=1, flip=False), 0, 0))
-    )
+    config = TrainConfig(precision="fp32", crop=0.5, views=2)
+    grids = val_grids(small_model, dataset, tmp_path, config)
+    images = image_tensor([photo.path for photo in dataset.split("val")], preprocess_config(small_model.dims))
     with torch.inference_mode():
-        plain, mirrored = (small_model.encoder.grid(x)[0].half() for x in (batch.inputs, batch.inputs.flip(3)))
-    assert plain.std() > 0.1
-    np.testing.assert_allclose(grids[0][0], plain, atol=2e-3, rtol=2e-3)
-    np.testing.assert_allclose(grids[1][0], mirrored, atol=2e-3, rtol=2e-3)
-    assert not np.array_equal(grids[2], grids[1])
+        expected = small_model.encoder.grid(torch.from_numpy(images))
+    assert grids.shape == expected.shape == (4, 49, 1280) and expected.std() > 0.1
+    np.testing.assert_allclose(grids, expected, atol=2e-3, rtol=2e-3)
 
     def computed(*arguments: object) -> None:
         raise AssertionError("computed again")
 
     monkeypatch.setattr(small_model.encoder, "grid", computed)
-    again = cache.views(photos, 3)
-    assert all(np.array_equal(one, other) for one, other in zip(grids, again, strict=True))
+    assert np.array_equal(val_grids(small_model, dataset, tmp_path, config), grids)
     for other in (replace(config, seed=2), replace(config, crop=0.6), replace(config, flip=False)):
         with pytest.raises(AssertionError, match="computed again"):
-            replace(cache, config=other).views(photos, 3)
+            val_grids(small_model, dataset, tmp_path, other)
 
 
 def test_other_weights_give_other_grids(small_model: CaptionModel, dataset: CaptionDataset, tmp_path: Path) -> None:
-    dims, photos = small_model.dims, dataset.split("val")
     for seed in range(2):
         torch.manual_seed(seed)
-        encoder = CaptionModel(dims).encoder
-        GridCache(tmp_path, encoder, preprocess_config(dims), TrainConfig(), lambda done: None).views(photos, 1)
-    assert len(list(tmp_path.glob("*-view0.npy"))) == 2
+        val_grids(CaptionModel(small_model.dims), dataset, tmp_path, TrainConfig(views=1))
+    assert len(list(tmp_path.glob("*-view0.npy"))) == 4  # train and val
+
+
+class Rows:
+    """Features of photos: row n holds n. Counts what is asked for, and may fail at a photo."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.asked: list[int] = []
+        self._fails_at = fails_at
+
+    def __call__(self, rows: range) -> FloatArray:
+        if self._fails_at in rows:
+            raise KeyboardInterrupt
+        self.asked += rows
+        return np.repeat(np.array(rows, np.float32)[:, None], 3, axis=1)
+
+
+def cached(folder: Path, compute: Rows, done: list[int], count: int = 1100) -> Features:
+    return FeatureCache(folder, done.append).features("x", count, compute)
+
+
+def test_features_resume_where_a_killed_run_left_them(tmp_path: Path) -> None:
+    first, second, done = Rows(fails_at=1090), Rows(), list[int]()
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path, first, [])
+    assert not (tmp_path / "x.npy").exists()
+    array = cached(tmp_path, second, done)
+    assert second.asked == list(range(1024, 1100)) and sum(done) == 1100  # marked after 32 batches of 32
+    assert np.array_equal(array[:, 1], np.arange(1100))
+    assert {path.name for path in tmp_path.iterdir()} == {"x.npy", "x.npy.json"}
+
+
+@pytest.mark.parametrize("damage", ["a byte", "the mark", "an old mark"])
+def test_features_that_are_not_what_was_written_are_computed_again(tmp_path: Path, damage: str) -> None:
+    cached(tmp_path, Rows(), [], count=40)
+    path, mark = tmp_path / "x.npy", tmp_path / "x.npy.json"
+    if damage == "a byte":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        mark.write_text("{" if damage == "the mark" else '{"done": 32}')
+    again = Rows()
+    assert np.array_equal(cached(tmp_path, again, [], count=40)[:, 0], np.arange(40))
+    assert again.asked == list(range(40))
+    unasked = Rows()
+    cached(tmp_path, unasked, [], count=40)
+    assert unasked.asked == []

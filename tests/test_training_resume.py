@@ -152,7 +152,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert code == 0, err
     (line,) = out.splitlines()
     assert line.startswith(f"{run / 'best.safetensors'}  val CIDEr-D ")
-    assert [row["stage"] for row in log_rows(run)] == ["frozen"] * 5 + ["end-to-end"] * 5
+    assert [row["stage"] for row in log_rows(run)] == ["frozen"] * 5 + ["end_to_end"] * 5
     return run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from training_runs import PLAIN, assert_same_run, log_rows
 
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError
-from edgecap.model.captioner import CaptionModel
+from edgecap.model.captioner import CaptionModel, ForcedStep
 from edgecap.model.checkpoint import load_checkpoint, save_checkpoint
 from edgecap.training.config import TrainConfig
 from edgecap.training.run import train_run
@@ -71,6 +72,7 @@ def test_what_a_run_leaves(learnt: Path) -> None:
         "photos_per_second",
         "val_cider_d",
         "val_bleu_4",
+        "val_loss",
     ]
     steps = [row for row in rows if row["loss"]]
     validations = [row for row in rows if row["val_cider_d"]]
@@ -130,7 +132,7 @@ def test_a_checkpoint_of_another_preset_than_its_config_is_refused(
 def test_nothing_to_resume_and_nothing_to_train(dataset: CaptionDataset, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"last\.safetensors: no such checkpoint file"):
         train_run(dataset, tmp_path / "run", resume=True, say=lambda line: None)
-    with pytest.raises(ConfigError, match="both stages have 0 epochs"):
+    with pytest.raises(ConfigError, match="all stages have 0 epochs"):
         train_run(dataset, tmp_path / "run", overrides={**PLAIN, "frozen.epochs": 0}, say=lambda line: None)
 
 
@@ -152,7 +154,11 @@ def test_another_dataset_is_not_resumed_on(learnt: Path, tmp_path: Path) -> None
 def test_a_gradient_that_is_not_finite_stops_the_run(
     dataset: CaptionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = CaptionModel.teacher_forced
-    monkeypatch.setattr(CaptionModel, "teacher_forced", lambda *inputs: real(*inputs) * float("nan"))
+    real = CaptionModel.forced_steps
+
+    def broken(*inputs: Any) -> Iterator[ForcedStep]:
+        yield from (step._replace(log_probs=step.log_probs * float("nan")) for step in real(*inputs))
+
+    monkeypatch.setattr(CaptionModel, "forced_steps", broken)
     with pytest.raises(TrainingError, match="the gradient of step 1 is not finite"):
         train_run(dataset, tmp_path / "run", overrides=PLAIN, say=lambda line: None)

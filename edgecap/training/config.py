@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -18,12 +18,67 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the training, with an optimizer and a learning-rate schedule of its own."""
+    """One part of the training, with an optimizer and a learning-rate schedule of its own. No epochs: left out."""
 
-    epochs: int
-    learning_rate: float  # of the decoder and the projection
+    epochs: int = 0
+    learning_rate: float = 1.5e-4  # of what is not the backbone
     backbone_learning_rate: float = 0.0
     warmup: float = 0.03  # share of the stage's steps over which the rate rises; then it falls as a cosine
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the values, a line each."""
+        if self.epochs < 0:
+            yield "epochs must not be negative"
+        if not all(math.isfinite(rate) and rate >= 0 for rate in (self.learning_rate, self.backbone_learning_rate)):
+            yield "learning rates must be finite and not negative"
+        if not 0 <= self.warmup <= 1:
+            yield "warmup must be in [0, 1]"
+
+
+@dataclass(frozen=True)
+class Distillation(Stage):
+    """The encoder learns a teacher's map of every photo, captioned or not."""
+
+    learning_rate: float = 1e-3
+    backbone_learning_rate: float = 1e-3
+    batch_size: int = 64  # photos
+    pooled: float = 1.0  # weight of the distance of the pooled features, beside that of each location
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        if self.batch_size < 1:
+            yield "batch_size must be at least 1"
+        if not (math.isfinite(self.pooled) and self.pooled >= 0):
+            yield "pooled must be finite and not negative"
+
+
+@dataclass(frozen=True)
+class Language(Stage):
+    """The decoder learns from sentences without photos."""
+
+    learning_rate: float = 8e-4
+    text: str = ""  # a file with a sentence a line, or an id, a tab and a sentence
+    batch_size: int = 100  # sentences
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        if self.batch_size < 1:
+            yield "batch_size must be at least 1"
+        if self.epochs and not self.text:
+            yield "text must name a file of sentences"
+
+
+@dataclass(frozen=True)
+class SelfCritical(Stage):
+    """The model's own captions are rewarded by their CIDEr-D (Rennie et al. 2017, arXiv:1612.00563)."""
+
+    learning_rate: float = 2e-4
+    samples: int = 5  # captions drawn for each photo; each is held against the mean of the others
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        if self.samples < 2:
+            yield "samples must be at least 2"
 
 
 @dataclass(frozen=True)
@@ -36,7 +91,7 @@ class TrainConfig:
 
     preset: str = "plus"
     seed: int = 1
-    backbone_weights: str = "imagenet"  # imagenet | none | a .safetensors file
+    backbone_weights: str = "imagenet"  # imagenet | none | a .safetensors file, which may be a checkpoint of edgecap
     recalibrate_batchnorm: bool = False  # needed by weights whose BatchNorm statistics are not of photos
     activation: str = "relu"  # of a ShuffleNetV2 backbone
     min_count: int = 5  # a word that occurs less often is <unk>
@@ -47,19 +102,37 @@ class TrainConfig:
     clip_norm: float = 5.0
     crop: float = 0.75  # random crops keep at least this share of each side
     flip: bool = True
-    views: int = 4  # cached augmented views of each photo for the frozen stage
+    views: int = 4  # cached augmented views of each photo for stages on a frozen backbone
     precision: str = "bf16"  # bf16 | fp32, of the matrix products while training
     checkpoint_every: int = 50  # steps: what a killed run loses at most
+    label_smoothing: float = 0.0  # share of every target's probability that goes to all words alike
+    scheduled_sampling: float = 0.0  # share of the model's own words among those fed in at the end of a stage
+    attention_penalty: float = 0.0  # weight of doubly stochastic attention
+    teacher: str = "none"  # none | efficientnet-lite0 (-lite1, -lite2, -lite3) | clip:NAME-OR-FOLDER
+    unlabelled: str = ""  # a folder of photos without captions, to distil on as well
+    teacher_views: int = 2  # fixed views of each photo that the teacher is shown; each is mirrored half of the time
+    alpha: float = 0.7  # end to end with a teacher: weight of the distance of the pooled features
+    beta: float = 0.3  # end to end with a teacher: weight of the words
+    spatial: float = 0.0  # end to end with a teacher: weight of the distance of each location
+    ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0: none
+    distillation: Distillation = field(default_factory=Distillation)
+    language: Language = field(default_factory=Language)
     frozen: Stage = field(default_factory=lambda: Stage(epochs=8, learning_rate=8e-4))
     end_to_end: Stage = field(
         default_factory=lambda: Stage(epochs=10, learning_rate=1.5e-4, backbone_learning_rate=1.5e-4)
     )
+    self_critical: SelfCritical = field(default_factory=SelfCritical)
 
     def __post_init__(self) -> None:
         rules = {
             f"preset must be one of {', '.join(PRESETS)}": self.preset in PRESETS,
-            "batch_size, min_count, max_words, views and checkpoint_every must be at least 1": min(
-                self.batch_size, self.min_count, self.max_words, self.views, self.checkpoint_every
+            "batch_size, min_count, max_words, views, teacher_views and checkpoint_every must be at least 1": min(
+                self.batch_size,
+                self.min_count,
+                self.max_words,
+                self.views,
+                self.teacher_views,
+                self.checkpoint_every,
             )
             >= 1,
             "seed must be in [0, 2 ** 63)": 0 <= self.seed < 2**63,
@@ -68,19 +141,32 @@ class TrainConfig:
             "weight_decay must not be negative": self.weight_decay >= 0,
             "clip_norm must be above 0": self.clip_norm > 0,
             "activation must be relu or leaky_relu": self.activation in ("relu", "leaky_relu"),
-            "activation leaky_relu is for preset base": self.activation == "relu" or self.preset == "base",
+            "activation leaky_relu is for presets base and tiny": self.activation == "relu" or self.preset != "plus",
             "precision must be bf16 or fp32": self.precision in ("bf16", "fp32"),
-            "epochs must not be negative": min(self.frozen.epochs, self.end_to_end.epochs) >= 0,
-            "learning rates must be finite and not negative": all(
-                math.isfinite(rate) and rate >= 0
-                for stage in (self.frozen, self.end_to_end)
-                for rate in (stage.learning_rate, stage.backbone_learning_rate)
+            "label_smoothing, scheduled_sampling and ema must be in [0, 1)": all(
+                0 <= share < 1 for share in (self.label_smoothing, self.scheduled_sampling, self.ema)
             ),
-            "warmup must be in [0, 1]": all(0 <= stage.warmup <= 1 for stage in (self.frozen, self.end_to_end)),
+            "attention_penalty, alpha, beta and spatial must be finite and not negative": all(
+                0 <= weight < math.inf for weight in (self.attention_penalty, self.alpha, self.beta, self.spatial)
+            ),
+            "distillation needs a teacher": self.teacher != "none" or not self.distillation.epochs,
         }
-        for rule, holds in rules.items():
-            if not holds:
-                raise ConfigError(f"training configuration: {rule}")
+        problems = [rule for rule, holds in rules.items() if not holds]
+        for name, stage in self.stages().items():
+            problems += [f"{name}: {problem}" for problem in stage.problems()]
+        if problems:
+            raise ConfigError(f"training configuration: {problems[0]}")
+
+    def stages(self) -> dict[str, Stage]:
+        """The stages by name, in the order in which they run."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Stage)}
+
+    def continues(self, begun: TrainConfig, stages: int) -> bool:
+        """Whether a run of ``begun``, the first ``stages`` of whose stages have begun, may go on with this one."""
+        later = list(self.stages())[stages:]
+        ours, theirs = self.to_json(), begun.to_json()
+        return all(ours[name] == theirs[name] for name in ours if name not in later)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -117,11 +203,11 @@ def _build(cls: type[T], document: Mapping[str, Any], prefix: str) -> T:
         option = prefix + name
         if name not in hints:
             raise ConfigError(f"training configuration: unknown option {option!r} (known: {', '.join(hints)})")
-        if hints[name] is Stage:
+        if issubclass(hints[name], Stage):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"training configuration: {option} must be a table")
             defaults = dataclasses.asdict(getattr(TrainConfig(), name))
-            values[name] = _build(Stage, {**defaults, **value}, prefix=f"{option}.")
+            values[name] = _build(hints[name], {**defaults, **value}, prefix=f"{option}.")
             continue
         if hints[name] is float and type(value) is int:
             value = float(value)

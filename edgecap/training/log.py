@@ -14,12 +14,13 @@ class LogRow:
     stage: str
     epoch: int
     step: int  # of the whole run
-    loss: float | None = None  # cross-entropy per word, nats
+    loss: float | None = None  # cross-entropy per word, nats; or distance from a teacher; or minus CIDEr-D (0 to 10)
     learning_rate: float | None = None
     grad_norm: float | None = None  # before clipping
     photos_per_second: float | None = None
     val_cider_d: float | None = None  # x 100
     val_bleu_4: float | None = None
+    val_loss: float | None = None  # of a stage that teaches no captions yet
 
 
 class TrainingLog:
@@ -32,7 +33,7 @@ class TrainingLog:
         self.path = path
         last = (step, validated)
         rows = self.rows() if path.exists() else []
-        kept = [row for row in rows if (int(row["step"]), bool(row["val_cider_d"])) <= last]
+        kept = [row for row in rows if (int(row["step"]), bool(row["val_cider_d"] or row["val_loss"])) <= last]
         partial = path.with_name(path.name + ".partial")
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(LogRow)])

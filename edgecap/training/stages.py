@@ -1,52 +1,45 @@
-"""The two stages of plain training: the decoder on a frozen backbone's cached grids, then everything end to end.
-
-A stage says which parameters learn, at which rates, and where its batches and its validation features come from.
-"""
+"""The stages of a run: which parameters learn, at which rates, from which batches, and what is minimised."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from edgecap.data.karpathy import CaptionedPhoto
-from edgecap.evaluation import EVALUATION_BATCH, encoded_photos
+from edgecap.evaluation import decode_batches, score_split
+from edgecap.metrics import Scores
 from edgecap.model.captioner import CaptionModel
+from edgecap.model.generation import default_generation
 from edgecap.model.torch_backend import TorchBackend
-from edgecap.runtime.backend import Encoded
-from edgecap.runtime.preprocess import PreprocessConfig
-from edgecap.runtime.vocabulary import Vocabulary
-from edgecap.training.batches import Batch, EpochOrder, grid_batches, image_batches
+from edgecap.training.batches import Batch, EpochOrder
 from edgecap.training.config import Stage, TrainConfig
-from edgecap.training.feature_cache import GridCache, Grids
-from edgecap.training.progress import progress
+from edgecap.training.losses import Term, caption_terms
+from edgecap.training.sources import Source, TrainingData
+from edgecap.training.teacher_head import TeacherHead
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """What every stage learns from and is judged on."""
+class Validation:
+    """How good the model is on val: captions, or the loss of a stage that teaches no captions yet."""
 
-    train: tuple[CaptionedPhoto, ...]
-    val: tuple[CaptionedPhoto, ...]
-    vocabulary: Vocabulary
-    preprocess: PreprocessConfig
+    text: str
+    scores: Scores | None = None
+    loss: float | None = None
 
 
 class TrainingStage(ABC):
     """One stage on one model."""
 
-    name: str
+    number: int  # its place among the stages
+    share = (0, 1)  # of each batch that this process learns from: its rank among how many
 
-    def __init__(self, number: int, options: Stage, config: TrainConfig, model: CaptionModel, data: TrainingData):
-        self.number, self.options, self.config = number, options, config
-        self.model, self.data = model, data
+    def __init__(self, name: str, options: Stage, config: TrainConfig, model: CaptionModel, data: TrainingData) -> None:
+        self.name = name
+        self.number = list(config.stages()).index(name)
+        self.options, self.config, self.model, self.data = options, config, model, data
 
     @abstractmethod
     def prepare(self, cache: Path) -> None:
@@ -57,84 +50,91 @@ class TrainingStage(ABC):
         """Groups for the optimizer, each with the ``peak`` of its learning rate."""
 
     @abstractmethod
-    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        """The batches of an epoch from number ``first`` on."""
+    def batches(self, order: EpochOrder) -> Iterator[Batch]:
+        """The batches of an epoch."""
 
     @abstractmethod
-    def features(self, inputs: Tensor) -> Tensor:
-        """Features (N, L, D) of a batch's inputs, with gradients for what learns."""
+    def loss(self, batch: Batch, done: float) -> list[Term]:
+        """What a batch's step minimises, with gradients; ``done`` is the share of the stage that is behind it."""
 
     @abstractmethod
-    def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
-        """The val photos in batches, encoded by the model as it stands."""
+    def validate(self) -> Validation:
+        """How good the model is as it stands."""
 
-    def batches_per_epoch(self) -> int:
-        return math.ceil(len(self.data.train) / self.config.batch_size)
+    def order(self, epoch: int, first: int = 0) -> EpochOrder:
+        """The order of an epoch, from batch ``first`` on."""
+        config = self.config
+        return EpochOrder(config.seed, self.number, epoch, config.batch_size, len(self.data.train), first, self.share)
+
+    def steps(self) -> int:
+        """Batches of all epochs."""
+        return self.options.epochs * len(self.order(0))
 
     def rate_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step of the stage: a linear rise, then half a cosine to zero."""
-        total = self.options.epochs * self.batches_per_epoch()
+        total = self.steps()
         rise = max(1, round(self.options.warmup * total))
         if step < rise:
             return (step + 1) / rise
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
-    def _head_group(self) -> dict[str, Any]:
+    def _decoder_group(self) -> dict[str, Any]:
         parameters = [*self.model.decoder.parameters(), *self.model.encoder.projection.parameters()]
         return {"params": parameters, "peak": self.options.learning_rate}
 
-
-class FrozenStage(TrainingStage):
-    """The decoder and the projection learn; the backbone's grids are computed once."""
-
-    name = "frozen"
-    _train_views: list[Grids]
-    _val_grids: Grids
-
-    def prepare(self, cache: Path) -> None:
-        data, views = self.data, self.config.views
-        with progress("caching features", len(data.train) * views + len(data.val)) as bar:
-            grids = GridCache(cache, self.model.encoder, data.preprocess, self.config, bar.update)
-            self._train_views = grids.views(data.train, views)
-            self._val_grids = grids.views(data.val, 1)[0]
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return [self._head_group()]
-
-    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        order = EpochOrder(self.config, self.number, epoch, first)
-        return grid_batches(self.data.train, self.data.vocabulary, self._train_views, order)
-
-    def features(self, inputs: Tensor) -> Tensor:
-        return self.model.encoder.projection(inputs)  # type: ignore[no-any-return]
-
-    def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
-        for start in range(0, len(self.data.val), EVALUATION_BATCH):
-            grid = torch.from_numpy(self._val_grids[start : start + EVALUATION_BATCH].astype(np.float32))  # (N, L, C)
-            yield self.data.val[start : start + EVALUATION_BATCH], backend.encode_grid(grid)
+    def _backbone_group(self) -> dict[str, Any]:
+        parameters = list(self.model.encoder.backbone.parameters())
+        return {"params": parameters, "peak": self.options.backbone_learning_rate}
 
 
-class EndToEndStage(TrainingStage):
-    """Everything learns, from augmented photos."""
+class CaptionStage(TrainingStage):
+    """The captions of the train photos are learnt word by word; the backbone learns if its rate is not 0."""
 
-    name = "end-to-end"
+    def __init__(
+        self,
+        name: str,
+        options: Stage,
+        config: TrainConfig,
+        model: CaptionModel,
+        data: TrainingData,
+        source: Source,
+        head: TeacherHead | None = None,
+    ) -> None:
+        super().__init__(name, options, config, model, data)
+        self.source, self.head = source, head
+        # Chosen is what will be used: greedy captions rank the epochs of a run otherwise than beam search does.
+        self.decoding = default_generation(data.vocabulary).options(data.vocabulary)
 
     def prepare(self, cache: Path) -> None:
-        """Photos are augmented as they come, so there is nothing to cache."""
+        self.source.prepare(cache)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        backbone = {
-            "params": list(self.model.encoder.backbone.parameters()),
-            "peak": self.options.backbone_learning_rate,
-        }
-        return [self._head_group(), backbone]
+        learning = self._decoder_group()
+        if self.head is not None:
+            learning["params"] += self.head.parameters()
+        return [learning, *([self._backbone_group()] if self.options.backbone_learning_rate else [])]
 
-    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        order = EpochOrder(self.config, self.number, epoch, first)
-        return image_batches(self.data.train, self.data.vocabulary, self.data.preprocess, order)
+    def batches(self, order: EpochOrder) -> Iterator[Batch]:
+        return self.source.batches(order)
 
-    def features(self, inputs: Tensor) -> Tensor:
-        return self.model.encoder(inputs.to(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+    def loss(self, batch: Batch, done: float) -> list[Term]:
+        features = self.source.features(batch.inputs)  # (N, L, D)
+        config = self.config
+        steps = self.model.forced_steps(features, batch.captions, done * config.scheduled_sampling)
+        terms = caption_terms(
+            steps,
+            batch.captions.shape[1],
+            smoothing=config.label_smoothing,
+            attention_penalty=config.attention_penalty,
+        )
+        if batch.teacher is None or self.head is None:
+            return terms
+        words = [term._replace(weight=config.beta * term.weight) for term in terms]
+        return [*words, *self.head.terms(features, batch.teacher, spatial=config.spatial, pooled=config.alpha)]
 
-    def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
-        return encoded_photos(backend, self.data.val, self.data.preprocess)
+    def validate(self) -> Validation:
+        backend = TorchBackend(self.model, autocast=self.config.precision == "bf16")
+        captions = decode_batches(backend, self.source.encoded_val(backend), self.data.vocabulary, self.decoding)
+        scores = score_split(self.data.val, captions, self.data.vocabulary)
+        figures = f"val CIDEr-D {100 * scores.cider_d:.2f}, BLEU-4 {100 * scores.bleu[3]:.2f}"
+        return Validation(f"{figures} (beam {self.decoding.beam})", scores)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,29 +23,41 @@ class Position:
     best_cider_d: float = -1.0  # of the best validation yet, x 100
 
 
-def pack_state(position: Position, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The JSON part and the tensor part of a resumable checkpoint."""
+def pack_state(
+    position: Position, optimizer: Optimizer, **parts: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON part and the tensor part of a resumable checkpoint; ``parts`` are tensors of whatever else learns."""
     tensors = {"rng.torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    for part, values in parts.items():
+        tensors |= {f"{part}.{name}": tensor.cpu() for name, tensor in values.items()}
     return asdict(position), tensors
 
 
-def unpack_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give ``optimizer`` the moments of ``tensors``; none leave it fresh, as at the start of a stage."""
-    state: dict[int, dict[str, Tensor]] = {}
+def unpack(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The tensors by part: rng, optimizer and the parts that :func:`pack_state` was given; absent ones are empty."""
+    parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = tensor
+        part, _, name = key.partition(".")
+        parts[part][name] = tensor
+    return parts
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give ``optimizer`` its moments; none leave it fresh, as at the start of a stage."""
+    state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        index, name = key.split(".")
+        state[int(index)][name] = tensor
     if state:
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.load_state_dict({"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def restore_random_numbers(tensors: dict[str, Tensor]) -> None:
+def restore_random_numbers(tensors: Mapping[str, Tensor]) -> None:
     """Continue the random numbers of the run that wrote ``tensors``."""
-    torch.set_rng_state(tensors["rng.torch"])
-    if torch.cuda.is_available() and "rng.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
+    torch.set_rng_state(tensors["torch"])
+    if torch.cuda.is_available() and "cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda"])

@@ -1,0 +1,105 @@
+"""Distillation: the student's features learn to say what a frozen teacher's say of the same photo.
+
+Distances are mean squared errors of channel-standardised features, through a linear map from the student's width to
+the teacher's. Of the whole photo (the source paper's loss), of each location, or both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgecap.evaluation import EVALUATION_BATCH
+from edgecap.model.captioner import CaptionModel
+from edgecap.model.teachers import TeacherFeatures
+from edgecap.training.batches import Batch, EpochOrder, TeacherTensors, pad_captions
+from edgecap.training.config import Distillation, TrainConfig
+from edgecap.training.losses import Term
+from edgecap.training.sources import Photos, TrainingData
+from edgecap.training.stages import TrainingStage, Validation
+from edgecap.training.teacher_cache import TeacherCache
+from edgecap.training.teacher_head import TeacherHead
+
+
+def _tensors(features: TeacherFeatures) -> TeacherTensors:
+    return TeacherTensors(torch.from_numpy(features.grid), torch.from_numpy(features.pooled))
+
+
+class TaughtPhotos(Photos):
+    """Captioned photos with a teacher's features of the same views."""
+
+    def __init__(self, config: TrainConfig, model: CaptionModel, data: TrainingData, teacher: TeacherCache) -> None:
+        super().__init__(config, model, data)
+        self._teacher = teacher
+
+    def prepare(self, cache: Path) -> None:
+        self._teacher.prepare(cache)
+
+    def batches(self, order: EpochOrder) -> Iterator[Batch]:
+        data, config = self._data, self._config
+        for indices in order:
+            images, features = self._teacher.views_of(
+                indices, order.rng(int(indices[0])), data.preprocess, flip=config.flip
+            )
+            captions = pad_captions([data.train[i].captions for i in indices], data.vocabulary, config.max_words)
+            yield Batch(indices, torch.from_numpy(images), captions, _tensors(features))
+
+
+class DistillationStage(TrainingStage):
+    """The encoder learns from the teacher alone, on photos with and without captions."""
+
+    options: Distillation
+
+    def __init__(
+        self,
+        options: Distillation,
+        config: TrainConfig,
+        model: CaptionModel,
+        data: TrainingData,
+        teacher: TeacherCache,
+        head: TeacherHead,
+    ) -> None:
+        super().__init__("distillation", options, config, model, data)
+        self._teacher, self._head = teacher, head
+
+    def prepare(self, cache: Path) -> None:
+        self._teacher.prepare(cache)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        parameters = [*self._head.parameters(), *self.model.encoder.projection.parameters()]
+        return [{"params": parameters, "peak": self.options.learning_rate}, self._backbone_group()]
+
+    def order(self, epoch: int, first: int = 0) -> EpochOrder:
+        size, count = self.options.batch_size, len(self._teacher.paths)
+        return EpochOrder(self.config.seed, self.number, epoch, size, count, first, self.share)
+
+    def batches(self, order: EpochOrder) -> Iterator[Batch]:
+        nothing = torch.empty(0, 0, 0, dtype=torch.int64)
+        for indices in order:
+            images, features = self._teacher.views_of(
+                indices, order.rng(int(indices[0])), self.data.preprocess, flip=self.config.flip
+            )
+            yield Batch(indices, torch.from_numpy(images), nothing, _tensors(features))
+
+    def loss(self, batch: Batch, done: float) -> list[Term]:
+        assert batch.teacher is not None  # batches() gives all of them one
+        features = self.model.encoder(batch.inputs.to(memory_format=torch.channels_last))  # (N, L, D)
+        return self._head.terms(features, batch.teacher, spatial=1.0, pooled=self.options.pooled)
+
+    @torch.inference_mode()
+    def validate(self) -> Validation:
+        """The mean squared error of each location of the val photos, where 1 is as good as the channels' means."""
+        self.model.eval()
+        total = count = 0.0
+        device = next(self.model.parameters()).device
+        for start in range(0, len(self._teacher.val_paths), EVALUATION_BATCH):
+            images, wanted = self._teacher.val(slice(start, start + EVALUATION_BATCH), self.data.preprocess)
+            features = self.model.encoder(torch.from_numpy(images).to(device))  # (N, L, D)
+            grid = torch.from_numpy(wanted.grid).to(device)
+            (term,) = self._head.terms(features, TeacherTensors(grid, grid), spatial=1.0, pooled=0.0)
+            total, count = total + term.total.item(), count + term.over
+        loss = total / count
+        return Validation(f"val distance from the teacher {loss:.4f}", loss=loss)

@@ -1,0 +1,102 @@
+"""A frozen teacher's features of fixed views of photos: computed once, standardised, mirrored with their photos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecap.data.augmentation import cached_view
+from edgecap.model.teachers import Teacher, TeacherFeatures
+from edgecap.runtime.backend import FloatArray
+from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize
+from edgecap.training.config import TrainConfig
+from edgecap.training.feature_cache import FeatureCache, Features, feature_key
+from edgecap.training.progress import progress
+
+_STATISTICS_PHOTOS = 2000  # enough for means and deviations of channels
+_EPSILON = 1e-6  # a channel may be dead
+
+
+class TeacherCache:
+    """Of ``paths`` as many views as the configuration says, of ``val_paths`` the photos as they are.
+
+    Features are standardised: each channel has mean 0 and deviation 1 over photos (and locations).
+    """
+
+    _views: list[Features]
+    _val: Features
+
+    def __init__(self, teacher: Teacher, paths: Sequence[Path], val_paths: Sequence[Path], config: TrainConfig) -> None:
+        self.teacher, self.paths, self.val_paths, self._config = teacher, paths, val_paths, config
+
+    def prepare(self, cache: Path) -> None:
+        """Compute what is not cached yet."""
+        count = len(self.paths) * self._config.teacher_views + len(self.val_paths)
+        with progress(f"caching {self.teacher.name}", count) as bar:
+            arrays = FeatureCache(cache, bar.update)
+            self._views = [self._cached(arrays, self.paths, view) for view in range(self._config.teacher_views)]
+            self._val = self._cached(arrays, self.val_paths, 0)
+        some = self._features(self._views[0][:_STATISTICS_PHOTOS])
+        self._mean = TeacherFeatures(some.grid.mean(axis=(0, 1)), some.pooled.mean(axis=0))
+        self._deviation = TeacherFeatures(some.grid.std(axis=(0, 1)), some.pooled.std(axis=0))
+
+    def _cached(self, arrays: FeatureCache, paths: Sequence[Path], view: int) -> Features:
+        teacher, config = self.teacher, self._config
+        files = [(path.name, path.stat().st_size) for path in paths]
+        key = feature_key(teacher.key, config.seed, config.crop, teacher.preprocess.to_json(), files)
+
+        def compute(rows: range) -> FloatArray:
+            found = teacher.embed(self._images(paths, rows, [view] * len(rows), teacher.preprocess))
+            return np.concatenate([found.grid.reshape(len(rows), -1), found.pooled], axis=1)  # (N, L * D + P)
+
+        return arrays.features(f"{key}-view{view}", len(paths), compute)
+
+    def _images(
+        self, paths: Sequence[Path], indices: Iterable[int], views: Iterable[int], preprocess: PreprocessConfig
+    ) -> FloatArray:
+        images = []
+        for index, view in zip(indices, views, strict=True):
+            rng = np.random.default_rng((self._config.seed, view, int(index)))
+            image = load_image(paths[index], preprocess)
+            images.append(np.asarray(cached_view(image, view, rng, self._config.crop, flip=False)))  # (S, S, 3)
+        return normalize(np.stack(images), preprocess)  # (N, 3, S, S)
+
+    def _features(self, rows: Features) -> TeacherFeatures:
+        grid, pooled = np.split(rows.astype(np.float32), [-self.teacher.pooled_dim], axis=1)
+        return TeacherFeatures(grid.reshape(len(rows), -1, self.teacher.grid_dim), pooled)
+
+    def _standardised(self, rows: Features) -> TeacherFeatures:
+        standard = zip(self._features(rows), self._mean, self._deviation, strict=True)
+        return TeacherFeatures(*((values - mean) / (deviation + _EPSILON) for values, mean, deviation in standard))
+
+    def views_of(
+        self, indices: NDArray[np.int64], rng: np.random.Generator, preprocess: PreprocessConfig, *, flip: bool
+    ) -> tuple[FloatArray, TeacherFeatures]:
+        """Views of N photos drawn at random, for a student that wants them preprocessed so: images and features."""
+        views = rng.integers(self._config.teacher_views, size=len(indices))
+        images = self._images(self.paths, indices, views, preprocess)
+        rows = np.stack([self._views[view][index] for index, view in zip(indices, views, strict=True)])
+        mirror = rng.random(len(indices)) < (0.5 if flip else 0)
+        return mirrored(images, self._standardised(rows), mirror)
+
+    def val(self, rows: slice, preprocess: PreprocessConfig) -> tuple[FloatArray, TeacherFeatures]:
+        """Some val photos, as they are."""
+        indices = range(*rows.indices(len(self.val_paths)))
+        return self._images(self.val_paths, indices, [0] * len(indices), preprocess), self._standardised(
+            self._val[rows]
+        )
+
+
+def mirrored(
+    images: FloatArray, features: TeacherFeatures, which: NDArray[np.bool_]
+) -> tuple[FloatArray, TeacherFeatures]:
+    """Photos (N, 3, S, S) mirrored where ``which`` (N,) says so, and with them the columns of their maps."""
+    which = which[:, None, None, None]
+    side = math.isqrt(features.grid.shape[1])
+    square = features.grid.reshape(len(images), side, side, -1)  # (N, rows, columns, D)
+    grid = np.where(which, square[:, :, ::-1], square).reshape(features.grid.shape)
+    return np.where(which, images[..., ::-1], images), TeacherFeatures(grid, features.pooled)
