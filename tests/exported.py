@@ -105,7 +105,7 @@ def write_checkpoint(folder: Path) -> Path:
     dims = preset_dims("plus", len(vocabulary), **sizes)
     torch.manual_seed(0)
     model = CaptionModel(dims)
-    load_backbone_weights(model.encoder, dims.backbone, "imagenet")
+    load_backbone_weights(model.encoder, "imagenet")
     with torch.no_grad():
         model.decoder.output.weight.mul_(10)  # so that some words are likelier than others
         model.decoder.output.bias[vocabulary.ids[MARK]] = 20  # and the likeliest one is never to be said

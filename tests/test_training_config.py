@@ -42,7 +42,7 @@ def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> No
         ({"batch_size": True}, "batch_size must be int, not True"),
         ({"flip": 1}, "flip must be bool, not 1"),
         ({"frozen.epochs": None}, r"frozen\.epochs must be int, not None"),
-        ({"preset": "huge"}, "preset must be one of base, tiny, plus"),
+        ({"preset": "huge"}, "preset must be one of base, tiny, plus, large"),
         ({"batch_size": 0}, "batch_size, .* must be at least 1"),
         ({"views": 0}, "must be at least 1"),
         ({"checkpoint_every": -1}, "must be at least 1"),

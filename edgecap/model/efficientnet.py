@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 # Width and depth of each variant, as multiples of Lite0's.
@@ -87,6 +88,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, variant: str = "lite0") -> None:
         super().__init__()
+        self.variant = variant
         wider, deeper = VARIANTS[variant]
         self._conv_stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2)
         self._bn0 = _batch_norm(STEM_CHANNELS)
@@ -108,3 +110,16 @@ class EfficientNetLite(nn.Module):
         for block in self._blocks:
             x = block(x)  # 112 -> 56 -> 28 -> 14 -> 14 -> 7 -> 7 pixels a side
         return self._act(self._bn1(self._conv_head(x)))  # type: ignore[no-any-return]  # (B, 1280, 7, 7)
+
+
+class SideBySide(nn.Module):
+    """Two variants whose maps are joined: images (B, 3, S, S) -> map (B, 2560, S/32, S/32)."""
+
+    out_channels = 2 * OUT_CHANNELS
+
+    def __init__(self, left: str, right: str) -> None:
+        super().__init__()
+        self.left, self.right = EfficientNetLite(left), EfficientNetLite(right)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat((self.left(images), self.right(images)), dim=1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgecap.errors import ConfigError
 from edgecap.model.dims import BACKBONE_CHANNELS, ModelDims
-from edgecap.model.efficientnet import EfficientNetLite
+from edgecap.model.efficientnet import EfficientNetLite, SideBySide
 from edgecap.model.shufflenet import ShuffleNetV2
 
 # A backbone turns images (B, 3, S, S) into a map (B, out_channels, S/32, S/32).
@@ -16,6 +16,7 @@ BACKBONES: dict[str, Callable[[ModelDims], nn.Module]] = {
     "shufflenet_v2_x1_0": lambda dims: ShuffleNetV2(dims.activation),
     "shufflenet_v2_x1_0_narrow": lambda dims: ShuffleNetV2(dims.activation, BACKBONE_CHANNELS[dims.backbone]),
     "efficientnet_lite0": lambda dims: EfficientNetLite("lite0"),
+    "efficientnet_lite2_lite3": lambda dims: SideBySide("lite2", "lite3"),
 }
 
 

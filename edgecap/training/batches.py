@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,11 +38,12 @@ class Batch:
     inputs: Tensor  # images (N, 3, S, S) or grids (N, L, C), float32
     captions: Tensor  # (N, K, T + 1) int64, <start> .. <end> <pad>.., each photo's captions from long to short
     teacher: TeacherTensors | None = None
+    views: NDArray[np.int64] | None = None  # (N,) which cached view of each photo
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         teacher = self.teacher and TeacherTensors(*(tensor.to(device) for tensor in self.teacher))
-        return Batch(self.indices, self.inputs.to(device), self.captions.to(device), teacher)
+        return replace(self, inputs=self.inputs.to(device), captions=self.captions.to(device), teacher=teacher)
 
 
 def pad_captions(captions: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary, max_words: int) -> Tensor:
@@ -133,7 +134,7 @@ def grid_batches(
         grids = np.stack([views[chosen[index]][index] for index in indices])  # (N, L, C) float16
         captions = [photos[index].captions for index in indices]
         padded = pad_captions(captions, vocabulary, config.max_words)
-        yield Batch(indices, torch.from_numpy(grids).float(), padded)
+        yield Batch(indices, torch.from_numpy(grids).float(), padded, views=chosen[indices])
 
 
 def made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -14,6 +14,7 @@ from edgecap.errors import ConfigError
 from edgecap.model.dims import PRESETS
 
 T = TypeVar("T")
+MAX_PSEUDO_CAPTIONS = 5  # as many as the beam that they come from has hypotheses
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ class TrainConfig:
     alpha: float = 0.7  # end to end with a teacher: weight of the distance of the pooled features
     beta: float = 0.3  # end to end with a teacher: weight of the words
     spatial: float = 0.0  # end to end with a teacher: weight of the distance of each location
+    task_teachers: str = ""  # checkpoints of captioners, with commas: their word distributions are learnt as well
+    task_share: float = 0.5  # share of the words' loss that is the task teachers'
+    temperature: float = 1.0  # of both distributions in it
+    pseudo_captions: int = 0  # captions by the task teachers for each unlabelled photo, which is learnt from as others
     ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0: none
     distillation: Distillation = field(default_factory=Distillation)
     language: Language = field(default_factory=Language)
@@ -146,6 +151,11 @@ class TrainConfig:
             "label_smoothing, scheduled_sampling and ema must be in [0, 1)": all(
                 0 <= share < 1 for share in (self.label_smoothing, self.scheduled_sampling, self.ema)
             ),
+            "task_share must be in [0, 1]": 0 <= self.task_share <= 1,
+            "temperature must be finite and above 0": 0 < self.temperature < math.inf,
+            "pseudo_captions must be in [0, 5]": 0 <= self.pseudo_captions <= MAX_PSEUDO_CAPTIONS,
+            "pseudo_captions need task_teachers and a folder unlabelled": not self.pseudo_captions
+            or bool(self.task_teachers and self.unlabelled),
             "attention_penalty, alpha, beta and spatial must be finite and not negative": all(
                 0 <= weight < math.inf for weight in (self.attention_penalty, self.alpha, self.beta, self.spatial)
             ),

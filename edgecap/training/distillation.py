@@ -20,6 +20,7 @@ from edgecap.training.config import Distillation, TrainConfig
 from edgecap.training.losses import Term
 from edgecap.training.sources import Photos, TrainingData
 from edgecap.training.stages import TrainingStage, Validation
+from edgecap.training.task_teacher import TaskTeacher
 from edgecap.training.teacher_cache import TeacherCache
 from edgecap.training.teacher_head import TeacherHead
 
@@ -31,8 +32,15 @@ def _tensors(features: TeacherFeatures) -> TeacherTensors:
 class TaughtPhotos(Photos):
     """Captioned photos with a teacher's features of the same views."""
 
-    def __init__(self, config: TrainConfig, model: CaptionModel, data: TrainingData, teacher: TeacherCache) -> None:
-        super().__init__(config, model, data)
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: CaptionModel,
+        data: TrainingData,
+        teacher: TeacherCache,
+        task_teacher: TaskTeacher | None = None,
+    ) -> None:
+        super().__init__(config, model, data, task_teacher)
         self._teacher = teacher
 
     def prepare(self, cache: Path) -> None:
@@ -44,7 +52,7 @@ class TaughtPhotos(Photos):
             images, features = self._teacher.views_of(
                 indices, order.rng(int(indices[0])), data.preprocess, flip=config.flip
             )
-            captions = pad_captions([data.train[i].captions for i in indices], data.vocabulary, config.max_words)
+            captions = pad_captions([data.learnt[i].captions for i in indices], data.vocabulary, config.max_words)
             yield Batch(indices, torch.from_numpy(images), captions, _tensors(features))
 
 

@@ -62,5 +62,6 @@ class AveragedWeights:
         """Inverse of :meth:`state`."""
         if state:
             self._steps = int(state["steps"])
-            prefix = "weights."
-            self._average = {name.removeprefix(prefix): t.clone() for name, t in state.items() if name != "steps"}
+            now = self._model.state_dict()
+            stored = {name.removeprefix("weights."): tensor for name, tensor in state.items() if name != "steps"}
+            self._average = {name: tensor.to(now[name].device, copy=True) for name, tensor in stored.items()}

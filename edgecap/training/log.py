@@ -67,7 +67,7 @@ def plot_curve(log: TrainingLog, path: Path) -> None:
     FigureCanvasAgg(figure)
     left = figure.subplots()
     left.plot(*log.curve("loss"), linewidth=0.8, color="tab:blue")
-    left.set(xlabel="step", ylabel="training loss, nats per word")
+    left.set(xlabel="step", ylabel="training loss: nats per word, distance, or minus reward")
     right = left.twinx()
     right.plot(*log.curve("val_cider_d"), marker="o", color="tab:orange")
     right.set(ylabel="CIDEr-D on val, beam search, x 100")

@@ -15,6 +15,7 @@ from edgecap.training.language import LanguageStage
 from edgecap.training.self_critical import SelfCriticalStage
 from edgecap.training.sources import CachedGrids, Photos, Source, TrainingData
 from edgecap.training.stages import CaptionStage, TrainingStage
+from edgecap.training.task_teacher import TaskTeacher
 from edgecap.training.teacher_cache import TeacherCache
 from edgecap.training.teacher_head import TeacherHead
 
@@ -26,11 +27,11 @@ class Plan(NamedTuple):
     head: TeacherHead | None
 
 
-def plan(config: TrainConfig, model: CaptionModel, data: TrainingData) -> Plan:
+def plan(config: TrainConfig, model: CaptionModel, data: TrainingData, task: TaskTeacher | None = None) -> Plan:
     """Raises ``ConfigError``, ``DataError``, ``MissingExtraError`` or ``CheckpointError`` before anything is learnt."""
     stages: list[TrainingStage] = []
-    cached: Source = CachedGrids(config, model, data)
-    photos: Source = Photos(config, model, data)
+    cached: Source = CachedGrids(config, model, data, task)
+    photos: Source = Photos(config, model, data, task)
     taught, head = photos, None
     if config.teacher != "none":
         teacher = _teacher_cache(config, data)
@@ -38,13 +39,13 @@ def plan(config: TrainConfig, model: CaptionModel, data: TrainingData) -> Plan:
         if config.distillation.epochs:
             stages.append(DistillationStage(config.distillation, config, model, data, teacher, head))
         if config.alpha or config.spatial:
-            taught = TaughtPhotos(config, model, data, teacher)
+            taught = TaughtPhotos(config, model, data, teacher, task)
     if config.language.epochs:
         stages.append(LanguageStage(config.language, config, model, data))
     if config.frozen.epochs:
-        stages.append(CaptionStage("frozen", config.frozen, config, model, data, cached))
+        stages.append(CaptionStage("frozen", config.frozen, config, model, data, cached, None, task))
     if config.end_to_end.epochs:
-        stages.append(CaptionStage("end_to_end", config.end_to_end, config, model, data, taught, head))
+        stages.append(CaptionStage("end_to_end", config.end_to_end, config, model, data, taught, head, task))
     if config.self_critical.epochs:
         source = photos if config.self_critical.backbone_learning_rate else cached
         stages.append(SelfCriticalStage(config.self_critical, config, model, data, source))

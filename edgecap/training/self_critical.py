@@ -65,6 +65,9 @@ class SelfCriticalStage(CaptionStage):
         super().__init__("self_critical", options, config, model, data, source)
         self._cider = CiderD({photo.id: [[*words, END] for words in photo.captions] for photo in data.train})
 
+    def photos(self) -> int:
+        return len(self.data.train)  # captions of teachers are no references
+
     def loss(self, batch: Batch, done: float) -> list[Term]:
         """The first term's mean is the negative reward; its gradient is that of the second."""
         model, vocabulary = self.model, self.data.vocabulary
@@ -80,7 +83,7 @@ class SelfCriticalStage(CaptionStage):
         captions = pad_ids([[[vocabulary.start_id, *ids] for ids in photo] for photo in drawn], vocabulary.pad_id)
         log_probs = model.teacher_forced(features, captions.to(features.device)).sum(dim=-1)  # (N, K)
         words = sum(len(ids) for photo in drawn for ids in photo)
-        reward = Term(torch.tensor(-rewards.sum()), rewards.size)
+        reward = Term(advantages.new_tensor(-rewards.sum()), rewards.size)
         return [reward, Term(-(log_probs * advantages).sum(), words)]
 
     def _rewards(self, batch: Batch, drawn: list[list[list[int]]]) -> NDArray[np.float64]:

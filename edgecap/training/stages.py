@@ -16,8 +16,9 @@ from edgecap.model.generation import default_generation
 from edgecap.model.torch_backend import TorchBackend
 from edgecap.training.batches import Batch, EpochOrder
 from edgecap.training.config import Stage, TrainConfig
-from edgecap.training.losses import Term, caption_terms
+from edgecap.training.losses import SoftTargets, Term, caption_terms
 from edgecap.training.sources import Source, TrainingData
+from edgecap.training.task_teacher import TaskTeacher
 from edgecap.training.teacher_head import TeacherHead
 
 
@@ -64,7 +65,12 @@ class TrainingStage(ABC):
     def order(self, epoch: int, first: int = 0) -> EpochOrder:
         """The order of an epoch, from batch ``first`` on."""
         config = self.config
-        return EpochOrder(config.seed, self.number, epoch, config.batch_size, len(self.data.train), first, self.share)
+        count = self.photos()
+        return EpochOrder(config.seed, self.number, epoch, config.batch_size, count, first, self.share)
+
+    def photos(self) -> int:
+        """How many of the photos with captions are learnt from, from the first one on."""
+        return len(self.data.learnt)
 
     def steps(self) -> int:
         """Batches of all epochs."""
@@ -99,9 +105,10 @@ class CaptionStage(TrainingStage):
         data: TrainingData,
         source: Source,
         head: TeacherHead | None = None,
+        task_teacher: TaskTeacher | None = None,
     ) -> None:
         super().__init__(name, options, config, model, data)
-        self.source, self.head = source, head
+        self.source, self.head, self.task_teacher = source, head, task_teacher
         # Chosen is what will be used: greedy captions rank the epochs of a run otherwise than beam search does.
         self.decoding = default_generation(data.vocabulary).options(data.vocabulary)
 
@@ -126,11 +133,18 @@ class CaptionStage(TrainingStage):
             batch.captions.shape[1],
             smoothing=config.label_smoothing,
             attention_penalty=config.attention_penalty,
+            soft=self._soft_targets(batch),
         )
         if batch.teacher is None or self.head is None:
             return terms
         words = [term._replace(weight=config.beta * term.weight) for term in terms]
         return [*words, *self.head.terms(features, batch.teacher, spatial=config.spatial, pooled=config.alpha)]
+
+    def _soft_targets(self, batch: Batch) -> SoftTargets | None:
+        if self.task_teacher is None:
+            return None
+        distributions = self.task_teacher.distributions(self.source.task_features(batch), batch.captions)
+        return SoftTargets(distributions, self.config.task_share, self.config.temperature)
 
     def validate(self) -> Validation:
         backend = TorchBackend(self.model, autocast=self.config.precision == "bf16")

@@ -18,7 +18,8 @@ from edgecap.training.feature_cache import FeatureCache, Features, feature_key
 from edgecap.training.progress import progress
 
 _STATISTICS_PHOTOS = 2000  # enough for means and deviations of channels
-_EPSILON = 1e-6  # a channel may be dead
+_LEAST = 0.1  # of the mean deviation: a channel may be dead here and alive elsewhere
+_EPSILON = 1e-6
 
 
 class TeacherCache:
@@ -42,7 +43,8 @@ class TeacherCache:
             self._val = self._cached(arrays, self.val_paths, 0)
         some = self._features(self._views[0][:_STATISTICS_PHOTOS])
         self._mean = TeacherFeatures(some.grid.mean(axis=(0, 1)), some.pooled.mean(axis=0))
-        self._deviation = TeacherFeatures(some.grid.std(axis=(0, 1)), some.pooled.std(axis=0))
+        deviations = some.grid.std(axis=(0, 1)), some.pooled.std(axis=0)
+        self._deviation = TeacherFeatures(*(np.maximum(d, _LEAST * d.mean() + _EPSILON) for d in deviations))
 
     def _cached(self, arrays: FeatureCache, paths: Sequence[Path], view: int) -> Features:
         teacher, config = self.teacher, self._config
@@ -71,7 +73,7 @@ class TeacherCache:
 
     def _standardised(self, rows: Features) -> TeacherFeatures:
         standard = zip(self._features(rows), self._mean, self._deviation, strict=True)
-        return TeacherFeatures(*((values - mean) / (deviation + _EPSILON) for values, mean, deviation in standard))
+        return TeacherFeatures(*((values - mean) / deviation for values, mean, deviation in standard))
 
     def views_of(
         self, indices: NDArray[np.int64], rng: np.random.Generator, preprocess: PreprocessConfig, *, flip: bool

@@ -30,9 +30,11 @@ from edgecap.training.log import LogRow, TrainingLog, plot_curve
 from edgecap.training.plan import plan
 from edgecap.training.processes import Processes
 from edgecap.training.progress import progress
+from edgecap.training.pseudo_captions import with_pseudo_captions
 from edgecap.training.sources import TrainingData
 from edgecap.training.stages import CaptionStage, TrainingStage
 from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
+from edgecap.training.task_teacher import task_teacher
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 RECALIBRATION_PHOTOS, RECALIBRATION_BATCH = 512, 64
@@ -62,7 +64,6 @@ class Trainer:
         self.say = say if self.processes.first else lambda line: None
         train, val = dataset.split("train"), dataset.split("val")
         saved = self._saved(resume)
-        folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         self.vocabulary = build_vocabulary(train, config.min_count)
         if saved:
@@ -73,6 +74,9 @@ class Trainer:
             self.dims = preset_dims(config.preset, len(self.vocabulary), activation=config.activation)
         self.model = CaptionModel(self.dims, config.dropout)
         data = TrainingData(train, val, self.vocabulary, preprocess_config(self.dims))
+        task = task_teacher(config, self.vocabulary, self.device)
+        with self.processes.first_goes_first():
+            data = with_pseudo_captions(data, task, config, folder / "cache")
         self.position = Position()
         self._optimizer_state: dict[str, Tensor] = {}
         if saved:
@@ -82,10 +86,11 @@ class Trainer:
         else:
             self._start_backbone(data)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stages, self.head = plan(config, self.model, data)
+        self.stages, self.head = plan(config, self.model, data, task)
         for stage in self.stages:
             stage.share = (self.processes.rank, self.processes.count)
-        self.average = AveragedWeights(self.model, config.ema)
+        modules = {"model": self.model, **({"head": self.head} if self.head is not None else {})}
+        self.average = AveragedWeights(torch.nn.ModuleDict(modules), config.ema)
         if self.head is not None:
             self.head.to(self.device)
         if saved:
@@ -93,6 +98,7 @@ class Trainer:
         if self.processes.count > 1:  # the same weights, but words that are dropped or drawn otherwise
             torch.manual_seed(config.seed + self.processes.rank + self.position.step)
         # A validation ends its epoch: with batches of the epoch behind it, the position is before one.
+        folder.mkdir(parents=True, exist_ok=True)
         with self.processes.first_goes_first():
             self.log = TrainingLog(folder / "log.csv", step=self.position.step, validated=self.position.batch == 0)
 
@@ -117,7 +123,7 @@ class Trainer:
 
     def _start_backbone(self, data: TrainingData) -> None:
         encoder = self.model.encoder
-        self.say(load_backbone_weights(encoder, self.dims.backbone, self.config.backbone_weights))
+        self.say(load_backbone_weights(encoder, self.config.backbone_weights))
         if self.config.recalibrate_batchnorm:
             images = image_tensor([photo.path for photo in data.train[:RECALIBRATION_PHOTOS]], data.preprocess)
             recalibrate_batchnorm(encoder, torch.split(torch.from_numpy(images), RECALIBRATION_BATCH))
@@ -178,7 +184,7 @@ class Trainer:
                 factor = stage.rate_factor(behind)
                 for group in optimizer.param_groups:
                     group["lr"] = factor * group["peak"]
-                loss, norm, stopping = self._step(stage, optimizer, batch, behind / stage.steps(), stop)
+                loss, norm = self._step(stage, optimizer, batch, behind / stage.steps())
                 self.position = replace(self.position, batch=self.position.batch + 1, step=self.position.step + 1)
                 step, rate = self.position.step, optimizer.param_groups[0]["lr"]
                 count = len(batch.indices) * self.processes.count
@@ -188,26 +194,28 @@ class Trainer:
                     self.log.append(LogRow(stage.name, epoch + 1, step, loss, rate, norm, speed))
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update(count)
-                if stopping:
+                if self._any(stop.requested):
                     break
                 if step % self.config.checkpoint_every == 0:
                     self._save(optimizer)
-        if self.processes.sum(torch.tensor(float(stop.requested), device=self.device)):  # also after the last step
+        if self._any(stop.requested):  # also by a signal after the last step
             self._save(optimizer)
             self.say(f"stopped at step {self.position.step:,}; continue with --resume")
             raise KeyboardInterrupt
 
-    def _step(
-        self, stage: TrainingStage, optimizer: AdamW, batch: Batch, done: float, stop: StopRequest
-    ) -> tuple[float, float, bool]:
-        """Learn one batch: the mean of its first term, the gradient's norm before clipping, and whether to stop.
+    def _any(self, here: bool) -> bool:
+        """Whether it is so in any process."""
+        return bool(self.processes.sum(torch.tensor(float(here), device=self.device)))
+
+    def _step(self, stage: TrainingStage, optimizer: AdamW, batch: Batch, done: float) -> tuple[float, float]:
+        """Learn one batch; returns the mean of its first term and the gradient's norm before clipping.
 
         Raises ``TrainingError``, with the weights unchanged, if the gradient is not finite.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             terms = stage.loss(batch.to(self.device), done)
-        shared = [terms[0].total.item(), float(stop.requested), *(float(term.over) for term in terms)]
-        shown, stopping, *over = self.processes.sum(torch.tensor(shared, device=self.device)).tolist()
+        shared = [terms[0].total.item(), *(float(term.over) for term in terms)]
+        shown, *over = self.processes.sum(torch.tensor(shared, device=self.device)).tolist()
         loss = torch.stack([term.weight * term.total / of for term, of in zip(terms, over, strict=True)]).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -219,7 +227,7 @@ class Trainer:
             raise TrainingError(f"the gradient of step {step:,} is not finite: resume with a lower learning rate")
         optimizer.step()
         self.average.update()
-        return shown / over[0], norm.item(), bool(stopping)
+        return shown / over[0], norm.item()
 
     def _validate(self, stage: TrainingStage, epoch: int) -> None:
         if not self.processes.first:

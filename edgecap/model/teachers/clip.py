@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from edgecap.errors import CheckpointError, MissingExtraError, brief
 from edgecap.model.backbone_weights import network_key
@@ -29,10 +30,13 @@ class ClipTeacher:
         except ImportError:
             raise MissingExtraError("transformers", "clip") from None
         try:
-            network = CLIPVisionModelWithProjection.from_pretrained(source)
-        except (OSError, ValueError, RuntimeError) as error:
+            loaded: Any = CLIPVisionModelWithProjection.from_pretrained(source, output_loading_info=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(source, f"is no CLIP that transformers can load: {brief(error)}") from error
-        self._network: Any = network.eval()  # type: ignore[no-untyped-call,unused-ignore]
+        network, found = loaded
+        if lacking := found["missing_keys"]:
+            raise CheckpointError(source, f"is no CLIP that transformers can load: it lacks {min(lacking)}")
+        self._network: Any = network.eval()
         config = self._network.config
         if (config.image_size, config.patch_size) != (SIZE, STRIDE):
             problem = f"sees {config.image_size} pixels in patches of {config.patch_size}, not {SIZE} in {STRIDE}"

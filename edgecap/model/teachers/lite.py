@@ -8,7 +8,6 @@ from edgecap.errors import ConfigError
 from edgecap.model.backbone_weights import LITE_PACKAGES, imagenet_lite, network_key
 from edgecap.model.dims import LITE_MEAN, LITE_STD
 from edgecap.model.efficientnet import OUT_CHANNELS, EfficientNetLite
-from edgecap.model.lite3_weights import lite3_weights
 from edgecap.model.teachers.teacher import TeacherFeatures
 from edgecap.runtime.backend import FloatArray
 from edgecap.runtime.preprocess import PreprocessConfig
@@ -24,7 +23,7 @@ class LiteTeacher:
         self.preprocess = PreprocessConfig(LITE_MEAN, LITE_STD)
         self.grid_dim = self.pooled_dim = OUT_CHANNELS
         self._network = EfficientNetLite(variant)
-        self._network.load_state_dict(lite3_weights() if variant == "lite3" else imagenet_lite(variant))
+        self._network.load_state_dict(imagenet_lite(variant))
         self._network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.key = network_key(self._network)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
