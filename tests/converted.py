@@ -25,15 +25,15 @@ from edgecap.model.backbone_weights import recalibrate_batchnorm
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.dims import preset_dims
 
-# Narrow and short, with every kind of block that the networks have.
+# Narrow and short, with every kind of block that the networks have. Channels that no variant rounds (to 8).
 LITE_STAGES = (
     (1, 3, 1, 1, 8),
-    (2, 3, 2, 2, 12),
-    (2, 5, 2, 2, 16),
-    (1, 3, 2, 2, 20),
-    (1, 5, 1, 2, 24),
-    (1, 5, 2, 2, 28),
-    (1, 3, 1, 2, 32),
+    (2, 3, 2, 2, 16),
+    (2, 5, 2, 2, 24),
+    (1, 3, 2, 2, 32),
+    (1, 5, 1, 2, 40),
+    (1, 5, 2, 2, 48),
+    (1, 3, 1, 2, 56),
 )
 SHUFFLE_STAGES = ((2, 8), (3, 12), (2, 16))
 S, L, D, A, H, E = 64, 4, 128, 48, 88, 200
