@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from edgecap.model.convolution import Conv2d
+
 # Width and depth of each variant, as multiples of Lite0's.
 VARIANTS = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2), "lite3": (1.2, 1.4), "lite4": (1.4, 1.8)}
 # Of Lite0: (units, kernel, stride of the first unit, expansion, channels)
@@ -27,7 +29,7 @@ STEM_CHANNELS, OUT_CHANNELS = 32, 1280
 BN_EPS, BN_MOMENTUM = 1e-3, 0.01
 
 
-class SameConv2d(nn.Conv2d):
+class SameConv2d(Conv2d):
     """A convolution with TensorFlow's SAME padding: at stride 2 an odd pixel is padded at the end."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgecap.model.convolution import Conv2d
+
 STAGES = ((4, 116), (8, 232), (4, 464))  # (units, channels) of stages 2, 3 and 4
 STEM_CHANNELS, OUT_CHANNELS = 24, 1024
 
@@ -54,7 +56,7 @@ class InvertedResidual(nn.Module):
 
 
 def _depthwise(channels: int, stride: int) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
+    conv = Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
     return conv, nn.BatchNorm2d(channels)
 
 
