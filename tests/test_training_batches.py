@@ -12,11 +12,11 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from tiny_dataset import draw_photo, write_tiny_dataset
 from training_runs import PLAIN
 
-from edgecap.data.augmentation import cached_view, random_view
+from edgecap.data.augmentation import Augmentation, cached_view, random_view
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary, load_dataset
 from edgecap.errors import DataError, ImageError
 from edgecap.evaluation import image_tensor
@@ -39,21 +39,35 @@ VOCABULARY = Vocabulary((*SPECIAL_TOKENS, "a", "dog", "runs"))
 @given(st.integers(0, 2**32), st.floats(0.05, 1), st.booleans(), st.integers(8, 300), st.integers(8, 300))
 def test_a_random_view_is_fixed_by_its_seed(seed: int, crop: float, flip: bool, width: int, height: int) -> None:
     image = draw_photo(3).resize((width, height))
-    views = [random_view(image, np.random.default_rng(seed), crop, flip) for _ in range(2)]
+    views = [random_view(image, np.random.default_rng(seed), Augmentation(crop, flip)) for _ in range(2)]
     assert views[0].size == image.size and views[0].tobytes() == views[1].tobytes()
 
 
 def test_views_in_their_order() -> None:
-    image, rng = draw_photo(0), np.random.default_rng(0)
-    assert cached_view(image, 0, rng, 0.5, True).tobytes() == image.tobytes()
-    assert cached_view(image, 1, rng, 0.5, True).tobytes() == ImageOps.mirror(image).tobytes()
-    drawn = {cached_view(image, view, np.random.default_rng(view), 0.5, True).tobytes() for view in range(2, 8)}
+    image, rng, half = draw_photo(0), np.random.default_rng(0), Augmentation(0.5, flip=True)
+    assert cached_view(image, 0, rng, half).tobytes() == image.tobytes()
+    assert cached_view(image, 1, rng, half).tobytes() == ImageOps.mirror(image).tobytes()
+    drawn = {cached_view(image, view, np.random.default_rng(view), half).tobytes() for view in range(2, 8)}
     assert len(drawn) == 6
     # Without flips the second view is drawn too; without crops either, nothing is left to draw.
-    assert cached_view(image, 1, rng, 0.5, False).tobytes() != ImageOps.mirror(image).tobytes()
-    assert random_view(image, rng, 1, False).tobytes() == image.tobytes()
-    both = {random_view(image, np.random.default_rng(seed), 1, True).tobytes() for seed in range(20)}
+    assert cached_view(image, 1, rng, Augmentation(0.5)).tobytes() != ImageOps.mirror(image).tobytes()
+    assert random_view(image, rng, Augmentation()).tobytes() == image.tobytes()
+    both = {random_view(image, np.random.default_rng(seed), Augmentation(flip=True)).tobytes() for seed in range(20)}
     assert both == {image.tobytes(), ImageOps.mirror(image).tobytes()}
+
+
+@pytest.mark.parametrize("keep_aspect", [True, False])
+def test_crops_stretch_photos_unless_they_keep_the_aspect(keep_aspect: bool) -> None:
+    ramp = np.arange(200, dtype=np.uint8)
+    rows, columns = np.meshgrid(ramp, ramp, indexing="ij")
+    image = Image.fromarray(np.stack([columns, rows, rows], axis=-1))  # red tells the column, green the row
+    ratios = []
+    for seed in range(20):
+        view = random_view(image, np.random.default_rng(seed), Augmentation(0.5, keep_aspect=keep_aspect))
+        width, height = (int(high) - int(low) for low, high in view.getextrema()[:2])
+        ratios.append(width / height)
+    stretched = max(abs(ratio - 1) for ratio in ratios)
+    assert stretched < 0.03 if keep_aspect else stretched > 0.3
 
 
 def test_captions_are_padded_cut_and_ordered() -> None:

@@ -114,7 +114,7 @@ def image_batches(
         images = []
         for index in indices:
             image = load_image(photos[index].path, preprocess)
-            image = random_view(image, order.rng(int(index)), config.crop, config.flip)
+            image = random_view(image, order.rng(int(index)), config.augmentation)
             images.append(np.asarray(image))  # (S, S, 3)
         inputs = torch.from_numpy(normalize(np.stack(images), preprocess))  # (N, 3, S, S)
         captions = [photos[index].captions for index in indices]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from edgecap.data.augmentation import Augmentation
 from edgecap.errors import ConfigError
 from edgecap.model.dims import PRESETS
 
@@ -103,6 +104,7 @@ class TrainConfig:
     clip_norm: float = 5.0
     crop: float = 0.75  # random crops keep at least this share of each side
     flip: bool = True
+    keep_aspect: bool = False  # random crops keep the same share of both sides
     views: int = 4  # cached augmented views of each photo for stages on a frozen backbone
     precision: str = "bf16"  # bf16 | fp32, of the matrix products while training
     checkpoint_every: int = 50  # steps: what a killed run loses at most
@@ -166,6 +168,11 @@ class TrainConfig:
             problems += [f"{name}: {problem}" for problem in stage.problems()]
         if problems:
             raise ConfigError(f"training configuration: {problems[0]}")
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What happens to training photos."""
+        return Augmentation(self.crop, self.flip, self.keep_aspect)
 
     def stages(self) -> dict[str, Stage]:
         """The stages by name, in the order in which they run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -85,7 +85,7 @@ class CachedGrids:
     def _grids(self, cache: FeatureCache, photos: Sequence[CaptionedPhoto], view: int) -> Features:
         config, encoder = self._config, self._model.encoder.eval()
         files = [(photo.id, photo.path.stat().st_size) for photo in photos]
-        recipe = [config.seed, config.crop, config.flip, config.precision, config.activation]
+        recipe = [config.seed, asdict(config.augmentation), config.precision, config.activation]
         key = feature_key(network_key(encoder.backbone), recipe, self._data.preprocess.to_json(), files)
         device = next(encoder.parameters()).device
         paths = [photo.path for photo in photos]

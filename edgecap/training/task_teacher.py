@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ class TaskTeacher:
     def _features(self, arrays: FeatureCache, member: int, photos: Sequence[Path], view: int) -> Features:
         config = self._config
         files = [(path.name, path.stat().st_size) for path in photos]
-        recipe = [config.seed, config.crop, config.flip, config.precision, self.preprocess.to_json(), files]
+        recipe = [config.seed, asdict(config.augmentation), config.precision, self.preprocess.to_json(), files]
         key = feature_key(self._keys[member], recipe)
 
         def compute(rows: range) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ class TeacherCache:
 
     def __init__(self, teacher: Teacher, paths: Sequence[Path], val_paths: Sequence[Path], config: TrainConfig) -> None:
         self.teacher, self.paths, self.val_paths, self._config = teacher, paths, val_paths, config
+        self._augmentation = replace(config.augmentation, flip=False)  # features are mirrored with their photos
 
     def prepare(self, cache: Path) -> None:
         """Compute what is not cached yet."""
@@ -49,7 +51,7 @@ class TeacherCache:
     def _cached(self, arrays: FeatureCache, paths: Sequence[Path], view: int) -> Features:
         teacher, config = self.teacher, self._config
         files = [(path.name, path.stat().st_size) for path in paths]
-        key = feature_key(teacher.key, config.seed, config.crop, teacher.preprocess.to_json(), files)
+        key = feature_key(teacher.key, config.seed, asdict(self._augmentation), teacher.preprocess.to_json(), files)
 
         def compute(rows: range) -> FloatArray:
             found = teacher.embed(self._images(paths, rows, [view] * len(rows), teacher.preprocess))
@@ -64,7 +66,7 @@ class TeacherCache:
         for index, view in zip(indices, views, strict=True):
             rng = np.random.default_rng((self._config.seed, view, int(index)))
             image = load_image(paths[index], preprocess)
-            images.append(np.asarray(cached_view(image, view, rng, self._config.crop, flip=False)))  # (S, S, 3)
+            images.append(np.asarray(cached_view(image, view, rng, self._augmentation)))  # (S, S, 3)
         return normalize(np.stack(images), preprocess)  # (N, 3, S, S)
 
     def _features(self, rows: Features) -> TeacherFeatures:

@@ -21,5 +21,5 @@ def view_tensor(
     for index in rows:
         rng = np.random.default_rng((config.seed, view, index))
         image = load_image(paths[index], preprocess)
-        images.append(np.asarray(cached_view(image, view, rng, config.crop, config.flip)))  # (S, S, 3)
+        images.append(np.asarray(cached_view(image, view, rng, config.augmentation)))  # (S, S, 3)
     return normalize(np.stack(images), preprocess)  # (N, 3, S, S)
