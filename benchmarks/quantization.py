@@ -46,6 +46,7 @@ class Attempt:
     runtimes: tuple[str, ...] = RUNTIMES
 
 
+RECIPE = Attempt("both: the recipe")
 # In the order of their cost. The two calibrations are ONNX Runtime's, and keep every activation in memory.
 ATTEMPTS = (
     Attempt("per-channel weights, minmax ranges", PLAIN),
@@ -53,7 +54,7 @@ ATTEMPTS = (
     Attempt("entropy ranges, 64 photos", {**PLAIN, "calibration_method": "entropy"}, runtimes=("onnx",)),
     Attempt("bias correction", {"error_feedback": False}),
     Attempt("error feedback", {"bias_correction": False}),
-    Attempt("both: the recipe"),
+    RECIPE,
     Attempt("both, fp32 encoder", encoder="fp32"),
     Attempt("both, fp32 step", step="fp32"),
 )

@@ -16,16 +16,17 @@ from edgecap.data.karpathy import CaptionDataset, build_vocabulary, load_dataset
 from edgecap.errors import CheckpointError, ConfigError
 from edgecap.evaluation import image_tensor
 from edgecap.model.captioner import CaptionModel
-from edgecap.model.checkpoint import Checkpoint, save_checkpoint
+from edgecap.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edgecap.model.dims import ModelDims, preset_dims
 from edgecap.model.ensemble_backend import EnsembleBackend
 from edgecap.model.preprocessing import preprocess_config
 from edgecap.model.torch_backend import TorchBackend
 from edgecap.runtime.vocabulary import Vocabulary
-from edgecap.training.batches import pad_captions
+from edgecap.training.batches import EpochOrder, pad_captions
 from edgecap.training.config import TrainConfig
 from edgecap.training.losses import SoftTargets
 from edgecap.training.run import train_run
+from edgecap.training.sources import PhotosInViews, TrainingData
 from edgecap.training.task_teacher import TaskTeacher
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -74,7 +75,7 @@ def test_captioners_teach_the_mean_of_their_probabilities(
     others = torch.from_numpy(image_tensor([photo.path for photo in photos], other))
     for one, two in zip(teacher.live(images, teacher.preprocess), teacher.live(others, other), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-    teacher.prepare(tmp_path, [photo.path for photo in photos], 2)
+    teacher.prepare(tmp_path, [[photos[0].path], [photo.path for photo in photos[1:]]], 2)
     cached = teacher.cached(np.arange(3), np.zeros(3, np.int64))
     for one, two in zip(teacher.live(images, teacher.preprocess), cached, strict=True):
         torch.testing.assert_close(one, two, rtol=2e-3, atol=2e-3)  # cached as float16
@@ -111,6 +112,20 @@ def test_captioners_caption_together(paths: list[Path], dataset: CaptionDataset,
         token = step.log_probs.argmax(axis=-1)
 
 
+def test_captioners_of_one_backbone_share_its_grids(
+    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    same = tmp_path / "same.safetensors"
+    first = load_checkpoint(paths[0])
+    torch.manual_seed(9)
+    fresh = {name: torch.randn_like(t) if name.startswith("decoder") else t for name, t in first.weights.items()}
+    save_checkpoint(same, replace(first, weights=fresh), half=False)
+    photos = [photo.path for photo in dataset.split("train")[:2]]
+    for name, members, files in (("same", [paths[0], same], 1), ("other", paths, 2)):
+        TaskTeacher(members, vocabulary, TrainConfig()).prepare(tmp_path / name, [photos], 1)
+        assert len(list((tmp_path / name).glob("*.npy"))) == files
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_soft_targets_are_reached_where_the_student_says_the_same(temperature: float) -> None:
     torch.manual_seed(0)
@@ -143,6 +158,41 @@ def test_photos_without_captions_get_the_teachers(paths: list[Path], dataset: Ca
     steps = [row["stage"] for row in log_rows(tmp_path / "run") if row["loss"]]
     assert steps.count("frozen") == 6  # 16 photos and 5, by 4
     assert steps.count("self_critical") == 4  # no reward for what teachers said
+
+
+def test_end_to_end_the_photos_come_in_the_views_that_the_teachers_know(
+    paths: list[Path], dataset: CaptionDataset, tmp_path: Path
+) -> None:
+    overrides = {**PLAIN, "task_teachers": str(paths[0]), "frozen.epochs": 0, "end_to_end.epochs": 1}
+    for views in (0, 2):
+        folder = tmp_path / str(views)
+        train_run(dataset, folder, overrides={**overrides, "task_views": views}, say=lambda line: None)
+        assert len(list((folder / "cache").glob("*.npy"))) == views
+        assert [row["stage"] for row in log_rows(folder) if row["loss"]] == ["end_to_end"] * 4
+
+
+def test_a_fixed_view_is_what_its_cached_features_are_of(
+    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    config = TrainConfig(task_teachers="two", task_views=3, precision="fp32")
+    teacher = TaskTeacher(paths, vocabulary, config)
+    student = CaptionModel(preset_dims("base", len(vocabulary)))
+    train = dataset.split("train")
+    data = TrainingData(train[:6], (), vocabulary, preprocess_config(student.dims), train[6:9])
+    source = PhotosInViews(config, student, data, teacher)
+    source.prepare(tmp_path)
+    for batch in source.batches(EpochOrder(1, 1, 0, 4, 9)):
+        live = teacher.live(batch.inputs, data.preprocess)
+        for cached, seen in zip(source.task_features(batch), live, strict=True):
+            torch.testing.assert_close(cached, seen, rtol=1e-2, atol=1e-2)  # cached as float16
+
+
+def test_what_task_views_cannot_be_had_with(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="task_views need task_teachers"):
+        TrainConfig(task_views=2)
+    with pytest.raises(ConfigError, match="task_views cannot be had beside a teacher's alpha or spatial"):
+        TrainConfig(task_views=2, task_teachers="a", teacher="efficientnet-lite0")
+    assert TrainConfig(task_views=2, task_teachers="a", teacher="efficientnet-lite0", alpha=0).task_views == 2
 
 
 def test_photos_need_a_teacher_to_be_captioned(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def imagenet_lite(variant: str) -> dict[str, Tensor]:
 
 
 def network_key(network: nn.Module) -> str:
-    """A hash of a network's weights."""
-    digest = hashlib.sha256()
+    """A hash of a network's layers and weights."""
+    digest = hashlib.sha256(repr(network).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.cpu().numpy().tobytes())

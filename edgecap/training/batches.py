@@ -20,7 +20,8 @@ from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.runtime.vocabulary import Vocabulary
 from edgecap.training.config import TrainConfig
-from edgecap.training.feature_cache import Features
+from edgecap.training.grids import JoinedRows
+from edgecap.training.views import view_images
 
 
 class TeacherTensors(NamedTuple):
@@ -124,17 +125,39 @@ def image_batches(
 def grid_batches(
     photos: Sequence[CaptionedPhoto],
     vocabulary: Vocabulary,
-    views: Sequence[Features],
+    views: Sequence[JoinedRows],
     config: TrainConfig,
     order: EpochOrder,
 ) -> Iterator[Batch]:
     """Cached grids, of each photo one view drawn at random."""
-    chosen = order.rng(len(photos)).integers(len(views), size=len(photos))
+    chosen = _drawn_views(order, len(photos), len(views))
     for indices in order:
         grids = np.stack([views[chosen[index]][index] for index in indices])  # (N, L, C) float16
         captions = [photos[index].captions for index in indices]
         padded = pad_captions(captions, vocabulary, config.max_words)
         yield Batch(indices, torch.from_numpy(grids).float(), padded, views=chosen[indices])
+
+
+def view_batches(
+    photos: Sequence[CaptionedPhoto],
+    vocabulary: Vocabulary,
+    preprocess: PreprocessConfig,
+    config: TrainConfig,
+    order: EpochOrder,
+) -> Iterator[Batch]:
+    """Photos, each in one of its ``config.task_views`` fixed views, drawn at random."""
+    chosen = _drawn_views(order, len(photos), config.task_views)
+    for indices in order:
+        paths = [photos[index].path for index in indices]
+        images = view_images(paths, chosen[indices].tolist(), preprocess, config.augmentation, config.seed)
+        captions = [photos[index].captions for index in indices]
+        padded = pad_captions(captions, vocabulary, config.max_words)
+        yield Batch(indices, torch.from_numpy(images), padded, views=chosen[indices])
+
+
+def _drawn_views(order: EpochOrder, photos: int, views: int) -> NDArray[np.int64]:
+    """Which view of each photo an epoch shows, (photos,)."""
+    return order.rng(photos).integers(views, size=photos)
 
 
 def made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -13,7 +13,7 @@ from edgecap.training.config import TrainConfig
 from edgecap.training.distillation import DistillationStage, TaughtPhotos
 from edgecap.training.language import LanguageStage
 from edgecap.training.self_critical import SelfCriticalStage
-from edgecap.training.sources import CachedGrids, Photos, Source, TrainingData
+from edgecap.training.sources import CachedGrids, Photos, PhotosInViews, Source, TrainingData
 from edgecap.training.stages import CaptionStage, TrainingStage
 from edgecap.training.task_teacher import TaskTeacher
 from edgecap.training.teacher_cache import TeacherCache
@@ -32,7 +32,7 @@ def plan(config: TrainConfig, model: CaptionModel, data: TrainingData, task: Tas
     stages: list[TrainingStage] = []
     cached: Source = CachedGrids(config, model, data, task)
     photos: Source = Photos(config, model, data, task)
-    taught, head = photos, None
+    taught, head = (PhotosInViews(config, model, data, task) if config.task_views else photos), None
     if config.teacher != "none":
         teacher = _teacher_cache(config, data)
         head = TeacherHead(model.dims.feature_dim, teacher.teacher)

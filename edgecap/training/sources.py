@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,18 +13,17 @@ from torch import Tensor
 
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.evaluation import EVALUATION_BATCH, encoded_photos
-from edgecap.model.backbone_weights import network_key
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.torch_backend import TorchBackend
-from edgecap.runtime.backend import Encoded, FloatArray
+from edgecap.runtime.backend import Encoded
 from edgecap.runtime.preprocess import PreprocessConfig
 from edgecap.runtime.vocabulary import Vocabulary
-from edgecap.training.batches import Batch, EpochOrder, grid_batches, image_batches
+from edgecap.training.batches import Batch, EpochOrder, grid_batches, image_batches, view_batches
 from edgecap.training.config import TrainConfig
-from edgecap.training.feature_cache import FeatureCache, Features, feature_key
+from edgecap.training.feature_cache import FeatureCache, Features
+from edgecap.training.grids import JoinedRows, grids, joined_grids
 from edgecap.training.progress import progress
 from edgecap.training.task_teacher import TaskTeacher
-from edgecap.training.views import view_tensor
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,11 @@ class TrainingData:
     vocabulary: Vocabulary
     preprocess: PreprocessConfig
     captioned_by_teachers: tuple[CaptionedPhoto, ...] = ()  # more to learn from, but not to be rewarded by
+
+    @property
+    def groups(self) -> list[list[Path]]:
+        """The same photos, those captioned by people and those by teachers: not every run has both."""
+        return [[photo.path for photo in group] for group in (self.train, self.captioned_by_teachers)]
 
     @property
     def learnt(self) -> tuple[CaptionedPhoto, ...]:
@@ -65,7 +69,7 @@ class Source(Protocol):
 class CachedGrids:
     """The backbone is frozen, and its grids of some augmented views of each photo are computed once."""
 
-    _train_views: list[Features]
+    _train_views: list[JoinedRows]
     _val_grids: Features
 
     def __init__(
@@ -74,29 +78,16 @@ class CachedGrids:
         self._config, self._model, self._data, self._task_teacher = config, model, data, task_teacher
 
     def prepare(self, cache: Path) -> None:
-        data, views = self._data, self._config.views
-        with progress("caching features", len(data.learnt) * views + len(data.val)) as bar:
+        data, config, encoder = self._data, self._config, self._model.encoder
+        with progress("caching features", len(data.learnt) * config.views + len(data.val)) as bar:
             features = FeatureCache(cache, bar.update)
-            self._train_views = [self._grids(features, data.learnt, view) for view in range(views)]
-            self._val_grids = self._grids(features, data.val, 0)
+            self._train_views = [
+                joined_grids(features, encoder, data.groups, view, data.preprocess, config)
+                for view in range(config.views)
+            ]
+            self._val_grids = grids(features, encoder, [photo.path for photo in data.val], 0, data.preprocess, config)
         if self._task_teacher is not None:
-            self._task_teacher.prepare(cache, [photo.path for photo in data.learnt], views)
-
-    def _grids(self, cache: FeatureCache, photos: Sequence[CaptionedPhoto], view: int) -> Features:
-        config, encoder = self._config, self._model.encoder.eval()
-        files = [(photo.id, photo.path.stat().st_size) for photo in photos]
-        recipe = [config.seed, asdict(config.augmentation), config.precision, config.activation]
-        key = feature_key(network_key(encoder.backbone), recipe, self._data.preprocess.to_json(), files)
-        device = next(encoder.parameters()).device
-        paths = [photo.path for photo in photos]
-
-        def compute(rows: range) -> FloatArray:
-            images = view_tensor(paths, rows, view, self._data.preprocess, config)  # (N, 3, S, S)
-            batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                return encoder.grid(batch).float().cpu().numpy()  # (N, L, C)
-
-        return cache.features(f"{key}-view{view}", len(photos), compute)
+            self._task_teacher.prepare(cache, data.groups, config.views)
 
     def batches(self, order: EpochOrder) -> Iterator[Batch]:
         return grid_batches(self._data.learnt, self._data.vocabulary, self._train_views, self._config, order)
@@ -115,7 +106,7 @@ class CachedGrids:
 
 
 class Photos:
-    """The backbone learns, from photos that are augmented anew in every epoch."""
+    """The backbone learns, from photos that are augmented anew in every epoch. Task teachers encode them as well."""
 
     def __init__(
         self, config: TrainConfig, model: CaptionModel, data: TrainingData, task_teacher: TaskTeacher | None = None
@@ -138,3 +129,19 @@ class Photos:
 
     def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
         return encoded_photos(backend, self._data.val, self._data.preprocess)
+
+
+class PhotosInViews(Photos):
+    """The backbone learns, from fixed views of the photos, of which the task teachers' features are cached."""
+
+    def prepare(self, cache: Path) -> None:
+        assert self._task_teacher is not None
+        self._task_teacher.prepare(cache, self._data.groups, self._config.task_views)
+
+    def batches(self, order: EpochOrder) -> Iterator[Batch]:
+        data = self._data
+        return view_batches(data.learnt, data.vocabulary, data.preprocess, self._config, order)
+
+    def task_features(self, batch: Batch) -> list[Tensor]:
+        assert self._task_teacher is not None and batch.views is not None
+        return self._task_teacher.cached(batch.indices, batch.views)

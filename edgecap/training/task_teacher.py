@@ -7,8 +7,7 @@ own; whole captions are sequence-level distillation as in Kim and Rush 2016 (arX
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgecap.errors import CheckpointError
+from edgecap.model.backbone_weights import network_key
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.checkpoint import load_checkpoint
 from edgecap.model.preprocessing import preprocess_config
-from edgecap.runtime.backend import FloatArray
 from edgecap.runtime.preprocess import PreprocessConfig
 from edgecap.runtime.vocabulary import Vocabulary
 from edgecap.training.config import TrainConfig
-from edgecap.training.feature_cache import FeatureCache, Features, feature_key
+from edgecap.training.feature_cache import FeatureCache
+from edgecap.training.grids import JoinedRows, joined_grids
 from edgecap.training.progress import progress
-from edgecap.training.views import view_tensor
 
 
 def task_teacher(config: TrainConfig, vocabulary: Vocabulary, device: torch.device) -> TaskTeacher | None:
@@ -41,7 +40,7 @@ class TaskTeacher:
     Raises ``CheckpointError`` for one that does not fit.
     """
 
-    _cached: list[list[Features]]  # by member and view: (photos, L, D)
+    _grids: dict[str, list[JoinedRows]]  # by backbone and view: (photos, L, C)
 
     def __init__(
         self,
@@ -50,9 +49,9 @@ class TaskTeacher:
         config: TrainConfig,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
-        self._config = config
+        self._config, self._device = config, device
         self.models: list[CaptionModel] = []
-        self._keys: list[str] = []
+        keys: list[str] = []
         preprocesses: list[PreprocessConfig] = []
         for path in paths:
             checkpoint = load_checkpoint(path)
@@ -60,48 +59,39 @@ class TaskTeacher:
                 raise CheckpointError(path, "cannot teach words: its vocabulary is another")
             model = checkpoint.model().to(device)
             self.models.append(model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
-            self._keys.append(hashlib.sha256(path.read_bytes()).hexdigest())
+            keys.append(hashlib.sha256(path.read_bytes()).hexdigest())
             preprocesses.append(preprocess_config(checkpoint.dims))
             if preprocesses[-1] != preprocesses[0]:
                 raise CheckpointError(path, f"prepares photos otherwise than {paths[0]}")
         self.preprocess = preprocesses[0]
-        self.key = "+".join(self._keys)
+        self.key = "+".join(keys)
+        # Members that were trained on one frozen backbone share its grids.
+        self._backbones = [network_key(model.encoder.backbone) for model in self.models]
+        self._encoders = {key: model.encoder for key, model in zip(self._backbones, self.models, strict=True)}
 
-    def prepare(self, cache: Path, photos: Sequence[Path], views: int) -> None:
-        """Compute the features of some views of photos that are not cached yet: those of a frozen stage."""
-        with progress("caching task teachers", len(photos) * views * len(self.models)) as bar:
+    def prepare(self, cache: Path, groups: Sequence[Sequence[Path]], views: int) -> None:
+        """Compute the grids of some views of photos that are not cached yet, once for all members of one backbone."""
+        with progress("caching task teachers", sum(map(len, groups)) * views * len(self._encoders)) as bar:
             arrays = FeatureCache(cache, bar.update)
-            self._cached = [[self._features(arrays, n, photos, view) for view in range(views)] for n in self._members]
-
-    @property
-    def _members(self) -> range:
-        return range(len(self.models))
-
-    def _features(self, arrays: FeatureCache, member: int, photos: Sequence[Path], view: int) -> Features:
-        config = self._config
-        files = [(path.name, path.stat().st_size) for path in photos]
-        recipe = [config.seed, asdict(config.augmentation), config.precision, self.preprocess.to_json(), files]
-        key = feature_key(self._keys[member], recipe)
-
-        def compute(rows: range) -> FloatArray:
-            images = view_tensor(photos, rows, view, self.preprocess, config)  # (N, 3, S, S)
-            return self._encoded(member, torch.from_numpy(images)).cpu().numpy()
-
-        return arrays.features(f"{key}-view{view}", len(photos), compute)
+            self._grids = {
+                key: [
+                    joined_grids(arrays, encoder, groups, view, self.preprocess, self._config) for view in range(views)
+                ]
+                for key, encoder in self._encoders.items()
+            }
 
     @torch.no_grad()
-    def _encoded(self, member: int, images: Tensor) -> Tensor:
-        model = self.models[member]
-        device = next(model.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._config.precision == "bf16"):
-            features = model.encoder(images.to(device, memory_format=torch.channels_last))
-        return features.float()  # type: ignore[no-any-return]  # (N, L, D)
-
     def cached(self, indices: NDArray[np.int64], views: NDArray[np.int64]) -> list[Tensor]:
         """Features of a view of each of N prepared photos, by member (N, L, D)."""
-        rows = list(zip(indices, views, strict=True))
-        return [torch.from_numpy(np.stack([of[view][index] for index, view in rows])).float() for of in self._cached]
+        rows = list(zip(indices.tolist(), views.tolist(), strict=True))
+        return self._projected(
+            {
+                key: torch.from_numpy(np.stack([of[view][index] for index, view in rows])).float()  # (N, L, C)
+                for key, of in self._grids.items()
+            }
+        )
 
+    @torch.no_grad()
     def live(self, images: Tensor, preprocess: PreprocessConfig) -> list[Tensor]:
         """Features of photos (N, 3, S, S) that were prepared for a student, by member (N, L, D)."""
         ours, theirs = self.preprocess, preprocess
@@ -110,7 +100,20 @@ class TaskTeacher:
             for values in (ours.mean, ours.std, theirs.mean, theirs.std)
         )
         own = (images * their_std + their_mean - mean) / std
-        return [self._encoded(member, own) for member in self._members]
+        own = own.to(self._device, memory_format=torch.channels_last)
+        with self._precision():
+            return self._projected({key: encoder.grid(own) for key, encoder in self._encoders.items()})
+
+    def _projected(self, grids: Mapping[str, Tensor]) -> list[Tensor]:
+        """Features by member of the grids (N, L, C) by backbone."""
+        with self._precision():
+            return [
+                model.encoder.projection(grids[key].to(self._device)).float()
+                for key, model in zip(self._backbones, self.models, strict=True)
+            ]
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.precision == "bf16")
 
     @torch.no_grad()
     def distributions(self, features: Sequence[Tensor], captions: Tensor) -> Iterator[Tensor]:

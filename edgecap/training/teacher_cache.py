@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.data.augmentation import cached_view
 from edgecap.model.teachers import Teacher, TeacherFeatures
 from edgecap.runtime.backend import FloatArray
-from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize
+from edgecap.runtime.preprocess import PreprocessConfig
 from edgecap.training.config import TrainConfig
 from edgecap.training.feature_cache import FeatureCache, Features, feature_key
 from edgecap.training.progress import progress
+from edgecap.training.views import view_images, views_recipe
 
 _STATISTICS_PHOTOS = 2000  # enough for means and deviations of channels
 _LEAST = 0.1  # of the mean deviation: a channel may be dead here and alive elsewhere
@@ -50,24 +50,18 @@ class TeacherCache:
 
     def _cached(self, arrays: FeatureCache, paths: Sequence[Path], view: int) -> Features:
         teacher, config = self.teacher, self._config
-        files = [(path.name, path.stat().st_size) for path in paths]
-        key = feature_key(teacher.key, config.seed, asdict(self._augmentation), teacher.preprocess.to_json(), files)
+        recipe = views_recipe(paths, teacher.preprocess, self._augmentation, config.seed)
+        key = feature_key(teacher.key, recipe)
 
         def compute(rows: range) -> FloatArray:
-            found = teacher.embed(self._images(paths, rows, [view] * len(rows), teacher.preprocess))
+            images = self._images(paths[rows.start : rows.stop], [view] * len(rows), teacher.preprocess)
+            found = teacher.embed(images)
             return np.concatenate([found.grid.reshape(len(rows), -1), found.pooled], axis=1)  # (N, L * D + P)
 
         return arrays.features(f"{key}-view{view}", len(paths), compute)
 
-    def _images(
-        self, paths: Sequence[Path], indices: Iterable[int], views: Iterable[int], preprocess: PreprocessConfig
-    ) -> FloatArray:
-        images = []
-        for index, view in zip(indices, views, strict=True):
-            rng = np.random.default_rng((self._config.seed, view, int(index)))
-            image = load_image(paths[index], preprocess)
-            images.append(np.asarray(cached_view(image, view, rng, self._augmentation)))  # (S, S, 3)
-        return normalize(np.stack(images), preprocess)  # (N, 3, S, S)
+    def _images(self, paths: Sequence[Path], views: Iterable[int], preprocess: PreprocessConfig) -> FloatArray:
+        return view_images(paths, views, preprocess, self._augmentation, self._config.seed)  # (N, 3, S, S)
 
     def _features(self, rows: Features) -> TeacherFeatures:
         grid, pooled = np.split(rows.astype(np.float32), [-self.teacher.pooled_dim], axis=1)
@@ -82,17 +76,15 @@ class TeacherCache:
     ) -> tuple[FloatArray, TeacherFeatures]:
         """Views of N photos drawn at random, for a student that wants them preprocessed so: images and features."""
         views = rng.integers(self._config.teacher_views, size=len(indices))
-        images = self._images(self.paths, indices, views, preprocess)
+        images = self._images([self.paths[index] for index in indices], views.tolist(), preprocess)
         rows = np.stack([self._views[view][index] for index, view in zip(indices, views, strict=True)])
         mirror = rng.random(len(indices)) < (0.5 if flip else 0)
         return mirrored(images, self._standardised(rows), mirror)
 
     def val(self, rows: slice, preprocess: PreprocessConfig) -> tuple[FloatArray, TeacherFeatures]:
         """Some val photos, as they are."""
-        indices = range(*rows.indices(len(self.val_paths)))
-        return self._images(self.val_paths, indices, [0] * len(indices), preprocess), self._standardised(
-            self._val[rows]
-        )
+        paths = self.val_paths[rows]
+        return self._images(paths, [0] * len(paths), preprocess), self._standardised(self._val[rows])
 
 
 def mirrored(
