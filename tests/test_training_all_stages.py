@@ -18,6 +18,8 @@ from training_runs import PLAIN, assert_same_run, log_rows, log_without_speed
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.errors import ConfigError, DataError, EdgecapError
 from edgecap.model.checkpoint import load_checkpoint
+from edgecap.recipes import recipe_names, recipe_path
+from edgecap.training.config import load_config
 from edgecap.training.log import LogRow, TrainingLog
 from edgecap.training.run import train_run
 
@@ -300,13 +302,25 @@ def test_options_of_a_stage_at_its_first_step_may_not_change(
         train_run(small, run, overrides=other, resume=True, say=lambda line: None)
 
 
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_recipes_need_nothing_but_captions_and_photos(recipe: str, small: CaptionDataset, tmp_path: Path) -> None:
+    config = load_config(recipe_path(recipe), {})
+    named = [config.unlabelled, config.language.text, config.task_teachers]
+    assert named == ["", "", ""] and config.backbone_weights in ("none", "imagenet")
+    short: dict[str, Any] = {f"{stage}.epochs": int(stage == "language") for stage in config.stages()}
+    short |= {"backbone_weights": "none", "recalibrate_batchnorm": False, "teacher": "none"}
+    train_run(small, tmp_path / "run", config_file=recipe_path(recipe), overrides=short, say=lambda line: None)
+    captions = sum(len(photo.captions) for photo in small.split("train"))
+    steps = [row for row in log_rows(tmp_path / "run") if row["loss"]]
+    assert len(steps) == math.ceil(captions / config.language.batch_size)
+
+
 # What does not begin
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "problem"),
     [
-        ({"language.text": ""}, ConfigError, "language: text must name a file of sentences"),
         ({"language.text": "nowhere.txt"}, DataError, r"nowhere\.txt: is not a readable text file"),
         ({"language.text": "empty.txt"}, DataError, r"empty\.txt: holds no sentence"),
         ({"teacher": "none"}, ConfigError, "distillation needs a teacher"),

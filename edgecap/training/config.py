@@ -59,15 +59,13 @@ class Language(Stage):
     """The decoder learns from sentences without photos."""
 
     learning_rate: float = 8e-4
-    text: str = ""  # a file with a sentence a line, or an id, a tab and a sentence
+    text: str = ""  # a file with a sentence a line, or an id, a tab and a sentence; else the captions of train
     batch_size: int = 100  # sentences
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         if self.batch_size < 1:
             yield "batch_size must be at least 1"
-        if self.epochs and not self.text:
-            yield "text must name a file of sentences"
 
 
 @dataclass(frozen=True)

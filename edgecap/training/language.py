@@ -27,7 +27,8 @@ class LanguageStage(TrainingStage):
 
     def __init__(self, options: Language, config: TrainConfig, model: CaptionModel, data: TrainingData) -> None:
         super().__init__("language", options, config, model, data)
-        self._sentences = load_sentences(Path(options.text))
+        captions = tuple(caption for photo in data.train for caption in photo.captions)
+        self._sentences = load_sentences(Path(options.text)) if options.text else captions
 
     def prepare(self, cache: Path) -> None:
         """The sentences are in memory, so there is nothing to cache."""
