@@ -289,6 +289,16 @@ def test_options_of_stages_that_have_not_begun_may_change(
     assert [name for name in one.weights if not torch.equal(one.weights[name], two.weights[name])] == []
 
 
+def test_an_option_is_changed_on_top_of_the_runs_own(small: CaptionDataset, begun: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(begun, run)
+    own = load_checkpoint(run / "last.safetensors").config
+    overrides = {"self_critical.epochs": 1, "self_critical.learning_rate": 1e-6}
+    train_run(small, run, overrides=overrides, resume=True, say=lambda line: None)
+    changed = load_checkpoint(run / "last.safetensors").config
+    assert changed == {**own, "self_critical": {**own["self_critical"], "epochs": 1, "learning_rate": 1e-6}}
+
+
 def test_options_of_a_stage_at_its_first_step_may_not_change(
     small: CaptionDataset, options: dict[str, Any], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

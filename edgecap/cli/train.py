@@ -32,6 +32,7 @@ def _setting(text: str) -> tuple[str, Any]:
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Overrides recipe and file, as all that follow.")
 @click.option("--backbone-weights", metavar="FILE", help="Weights that the backbone starts from: safetensors.")
 @click.option("--unlabelled", metavar="FOLDER", help="Photos without captions, to distil on as well.")
+@click.option("--task-teachers", metavar="FILES", help="Checkpoints of captioners to learn from, with commas.")
 @click.option("--text", metavar="FILE", help="Sentences for the stage language: one a line.")
 @click.option("--epochs", type=int, help="Epochs end to end: end_to_end.epochs.")
 @click.option("--frozen-epochs", type=int, help="Epochs on the frozen backbone: frozen.epochs.")
@@ -48,6 +49,7 @@ def train(
     preset: str | None,
     backbone_weights: str | None,
     unlabelled: str | None,
+    task_teachers: str | None,
     text: str | None,
     epochs: int | None,
     frozen_epochs: int | None,
@@ -64,7 +66,7 @@ def train(
 
     The run folder gets best.safetensors (for `edgecap export`), last.safetensors (for --resume), log.csv and
     curve.png. Ctrl-C stops after the current step; a killed run loses at most the steps since the last checkpoint.
-    With --resume, stages that have not begun may be given other options.
+    --resume goes on with the run's own options; stages that have not begun may be given others.
 
     Exit status: 0 trained, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
@@ -77,6 +79,7 @@ def train(
         "preset": preset,
         "backbone_weights": backbone_weights,
         "unlabelled": unlabelled,
+        "task_teachers": task_teachers,
         "language.text": text,
         "end_to_end.epochs": epochs,
         "frozen.epochs": frozen_epochs,

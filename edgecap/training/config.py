@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import tomllib
@@ -206,15 +207,21 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: is not a readable TOML file: {error}") from error
+    return changed_config(document, overrides)
+
+
+def changed_config(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of a document, as in a checkpoint, with ``overrides``. Raises ``ConfigError``."""
+    changed = copy.deepcopy(dict(document))
     for name, value in overrides.items():
-        table = document
+        table = changed
         *parents, leaf = name.split(".")
         for parent in parents:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"training configuration: {parent} must be a table to have {name!r}")
         table[leaf] = value
-    return TrainConfig.from_json(document)
+    return TrainConfig.from_json(changed)
 
 
 def _build(cls: type[T], document: Mapping[str, Any], prefix: str) -> T:

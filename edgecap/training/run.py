@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.model.checkpoint import load_checkpoint
-from edgecap.training.config import TrainConfig, load_config
+from edgecap.training.config import changed_config, load_config
 from edgecap.training.trainer import LAST, RunResult, Trainer
 
 
@@ -21,12 +21,14 @@ def train_run(
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> RunResult:
-    """Train in ``folder``; with ``resume`` its own configuration is used unless one is given, which must be the same.
+    """Train in ``folder``; with ``resume`` by its own configuration, unless a file is given, and with ``overrides``.
+
+    Stages that have begun must keep their options.
 
     Raises ``ConfigError``, ``DataError``, ``ImageError`` or ``CheckpointError``; ``say`` gets lines of progress.
     """
-    if resume and config_file is None and not overrides:
-        config = TrainConfig.from_json(load_checkpoint(folder / LAST).config)
+    if resume and config_file is None:
+        config = changed_config(load_checkpoint(folder / LAST).config, overrides or {})
     else:
         config = load_config(config_file, overrides or {})
     return Trainer(config, dataset, folder, resume=resume, say=say).run()
