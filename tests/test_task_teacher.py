@@ -115,11 +115,11 @@ def test_captioners_caption_together(paths: list[Path], dataset: CaptionDataset,
 def test_captioners_of_one_backbone_share_its_grids(
     paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
-    same = tmp_path / "same.safetensors"
+    same = tmp_path / "same.safetensors"  # and its backbone in half precision, as in the best checkpoint of a run
     first = load_checkpoint(paths[0])
     torch.manual_seed(9)
     fresh = {name: torch.randn_like(t) if name.startswith("decoder") else t for name, t in first.weights.items()}
-    save_checkpoint(same, replace(first, weights=fresh), half=False)
+    save_checkpoint(same, replace(first, weights=fresh), half=True)
     photos = [photo.path for photo in dataset.split("train")[:2]]
     for name, members, files in (("same", [paths[0], same], 1), ("other", paths, 2)):
         TaskTeacher(members, vocabulary, TrainConfig()).prepare(tmp_path / name, [photos], 1)

@@ -58,11 +58,11 @@ def imagenet_lite(variant: str) -> dict[str, Tensor]:
 
 
 def network_key(network: nn.Module) -> str:
-    """A hash of a network's layers and weights."""
+    """A hash of a network's layers and weights, the same when a checkpoint has kept these in half precision."""
     digest = hashlib.sha256(repr(network).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.cpu().numpy().tobytes())
+        digest.update(tensor.cpu().half().numpy().tobytes())
     return digest.hexdigest()
 
 
