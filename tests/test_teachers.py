@@ -297,7 +297,7 @@ def test_names_are_joined_by_plus(clip_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("resnet", "unknown teacher 'resnet': choose one of efficientnet-lite0, "),
+        ("resnet", "unknown teacher 'resnet': choose one of efficientnet-lite0 to -lite3, "),
         ("", "unknown teacher '': choose one of "),
         ("efficientnet-lite4", "unknown teacher efficientnet-lite4: lite0, lite1, lite2, lite3 have weights"),
         ("efficientnet-", "unknown teacher efficientnet-: lite0, "),

@@ -110,7 +110,7 @@ class TrainConfig:
     label_smoothing: float = 0.0  # share of every target's probability that goes to all words alike
     scheduled_sampling: float = 0.0  # share of the model's own words among those fed in at the end of a stage
     attention_penalty: float = 0.0  # weight of doubly stochastic attention
-    teacher: str = "none"  # none | efficientnet-lite0 (-lite1, -lite2, -lite3) | clip:NAME-OR-FOLDER
+    teacher: str = "none"  # none | efficientnet-lite0 (-lite1, -lite2, -lite3) | clip:NAME-OR-FOLDER | captioner:FILE
     unlabelled: str = ""  # a folder of photos without captions, to distil on as well
     teacher_views: int = 2  # fixed views of each photo that the teacher is shown; each is mirrored half of the time
     alpha: float = 0.7  # end to end with a teacher: weight of the distance of the pooled features

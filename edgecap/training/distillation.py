@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from edgecap.evaluation import EVALUATION_BATCH
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.teachers import TeacherFeatures
+from edgecap.model.teachers.captioner import CaptionerTeacher
 from edgecap.training.batches import Batch, EpochOrder, TeacherTensors, pad_captions
 from edgecap.training.config import Distillation, TrainConfig
 from edgecap.training.losses import Term
@@ -96,6 +98,24 @@ class DistillationStage(TrainingStage):
         assert batch.teacher is not None  # batches() gives all of them one
         features = self.model.encoder(batch.inputs.to(memory_format=torch.channels_last))  # (N, L, D)
         return self._head.terms(features, batch.teacher, spatial=1.0, pooled=self.options.pooled)
+
+    def finish(self) -> str | None:
+        """A student of a captioner's encoder takes over its decoder too, where both are of one shape.
+
+        Its features become the teacher's, so the decoder finds what it knows.
+        """
+        teacher, projection = self._teacher.teacher, self.model.encoder.projection
+        if not isinstance(teacher, CaptionerTeacher) or not len(projection):
+            return None
+        ours, theirs = self.model.decoder.state_dict(), teacher.decoder.state_dict()
+        shapes = [{name: tensor.shape for name, tensor in weights.items()} for weights in (ours, theirs)]
+        if shapes[0] != shapes[1] or teacher.vocabulary.tokens != self.data.vocabulary.tokens:
+            return None
+        last = projection[-1]
+        assert isinstance(last, nn.Linear)
+        self._head.absorb(last, self._teacher.standardisation)
+        self.model.decoder.load_state_dict(theirs)
+        return "the features are the teacher's, and so is the decoder"
 
     @torch.inference_mode()
     def validate(self) -> Validation:

@@ -58,6 +58,10 @@ class TrainingStage(ABC):
     def loss(self, batch: Batch, done: float) -> list[Term]:
         """What a batch's step minimises, with gradients; ``done`` is the share of the stage that is behind it."""
 
+    def finish(self) -> str | None:
+        """Work after the last epoch, on the weights that it leaves; what was done, in a line."""
+        return None
+
     @abstractmethod
     def validate(self) -> Validation:
         """How good the model is as it stands."""

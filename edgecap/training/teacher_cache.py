@@ -16,6 +16,7 @@ from edgecap.runtime.preprocess import PreprocessConfig
 from edgecap.training.config import TrainConfig
 from edgecap.training.feature_cache import FeatureCache, Features, feature_key
 from edgecap.training.progress import progress
+from edgecap.training.teacher_head import Spread, Standardisation
 from edgecap.training.views import view_images, views_recipe
 
 _STATISTICS_PHOTOS = 2000  # enough for means and deviations of channels
@@ -62,6 +63,11 @@ class TeacherCache:
 
     def _images(self, paths: Sequence[Path], views: Iterable[int], preprocess: PreprocessConfig) -> FloatArray:
         return view_images(paths, views, preprocess, self._augmentation, self._config.seed)  # (N, 3, S, S)
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """How features were standardised; known when they are prepared."""
+        return Standardisation(*map(Spread, self._deviation, self._mean))
 
     def _features(self, rows: Features) -> TeacherFeatures:
         grid, pooled = np.split(rows.astype(np.float32), [-self.teacher.pooled_dim], axis=1)

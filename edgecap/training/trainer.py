@@ -169,6 +169,8 @@ class Trainer:
                 self.position = replace(self.position, stage=stage.number + 1, epoch=0)
                 self.average.adopt()
                 optimizer.state.clear()
+                if done := stage.finish():
+                    self.say(f"{stage.name}: {done}")
             self._save(optimizer)
 
     def _run_epoch(self, stage: TrainingStage, optimizer: AdamW, epoch: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgecap.errors import ConfigError
 from edgecap.model.teachers.teacher import Teacher, TeacherFeatures
 
 __all__ = ["Teacher", "TeacherFeatures", "load_teacher"]
 
-LITE, CLIP = "efficientnet-", "clip:"
-NAMES = "efficientnet-lite0, -lite1, -lite2, -lite3, clip:NAME-OR-FOLDER, or several with + between them"
+LITE, CLIP, CAPTIONER = "efficientnet-", "clip:", "captioner:"
+NAMES = "efficientnet-lite0 to -lite3, clip:NAME-OR-FOLDER, captioner:FILE, or several lites with + between them"
 
 
 def load_teacher(name: str) -> Teacher:
@@ -16,6 +18,10 @@ def load_teacher(name: str) -> Teacher:
 
     Raises ``ConfigError``, ``MissingExtraError`` or ``CheckpointError``.
     """
+    if name.startswith(CAPTIONER):
+        from edgecap.model.teachers.captioner import CaptionerTeacher
+
+        return CaptionerTeacher(Path(name.removeprefix(CAPTIONER)))
     if "+" in name and not name.startswith(CLIP):
         from edgecap.model.teachers.ensemble import EnsembleTeacher
 
