@@ -100,3 +100,7 @@ class MetricError(EdgecapError, RuntimeError):
 
 class EngineError(EdgecapError, RuntimeError):
     """An inference engine that failed, or returned what no caption can be made of."""
+
+
+class EnergyError(EdgecapError, RuntimeError):
+    """A sensor of energy that is not readable, stopped answering, or saw nothing."""

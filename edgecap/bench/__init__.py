@@ -1,0 +1,1 @@
+"""What a caption costs on this machine: time, memory, energy."""
