@@ -15,7 +15,8 @@ from golden_bundle import add_file, remove_file
 from test_bundle import edit_manifest
 from tiny_bundle import DIMS, GENERATION
 
-from edgecap.cli.inspect import WIDTH, human_bytes, report, table
+from edgecap.cli.inspect import WIDTH, report
+from edgecap.cli.tables import human_bytes, table
 from edgecap.errors import BundleError
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.description import describe

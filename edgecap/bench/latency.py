@@ -25,6 +25,7 @@ class Latency:
     search: Summary  # beam bookkeeping: all that happens around the steps of a caption
     total: Summary  # from file to text
     steps_per_caption: float
+    hypotheses_per_caption: float  # words that were computed: of each step, one for every live hypothesis
     images_per_second: float
 
 
@@ -35,6 +36,7 @@ class TimedBackend:
         self._backend = backend
         self.encodes: list[float] = []
         self.steps: list[float] = []
+        self.hypotheses = 0
 
     @property
     def name(self) -> str:
@@ -53,6 +55,7 @@ class TimedBackend:
         start = time.perf_counter()
         step = self._backend.step(token, h, c, features, keys)
         self.steps.append(_milliseconds_since(start))
+        self.hypotheses += token.size
         return step
 
 
@@ -79,6 +82,7 @@ def measure(
     turns = itertools.cycle(photos)
     for photo in itertools.islice(turns, WARM_UP):
         watched.caption(photo, beam=beam)
+    timed.hypotheses = 0
     began = time.perf_counter()
     for photo in itertools.islice(turns, count):
         timed.encodes.clear()
@@ -94,7 +98,12 @@ def measure(
         advance()
     seconds = time.perf_counter() - began
     summaries = {name: summarize(values) for name, values in vars(samples).items()}
-    return Latency(**summaries, steps_per_caption=len(samples.step) / count, images_per_second=count / seconds)
+    return Latency(
+        **summaries,
+        steps_per_caption=len(samples.step) / count,
+        hypotheses_per_caption=timed.hypotheses / count,
+        images_per_second=count / seconds,
+    )
 
 
 def _milliseconds_since(start: float) -> float:

@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "eval": Subcommand("edgecap.cli.eval", "Measure the captions of a split.", "train"),
     "export": Subcommand("edgecap.cli.export", "Make a bundle from a checkpoint.", "export"),
     "caption": Subcommand("edgecap.cli.caption", "Describe photos.", "onnx"),
+    "bench": Subcommand("edgecap.cli.bench", "Measure time and energy of captions on this machine.", "onnx"),
     "verify": Subcommand("edgecap.cli.verify", "Check a bundle on this machine.", "onnx"),
     "inspect": Subcommand("edgecap.cli.inspect", "Tell what a bundle is.", "onnx"),
 }

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgecap.cli import one_line
+from edgecap.cli.tables import human_bytes, table
 from edgecap.evaluation import protocol_text
 from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.description import describe
@@ -148,18 +149,3 @@ def _paragraph(name: str, text: str) -> Iterator[str]:
     first, others = f"  {name:<13} ", " " * 16
     for line in textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False):
         yield line.replace(TIE, " ")
-
-
-def table(rows: Sequence[Sequence[str]], alignment: str) -> Iterator[str]:
-    """Lines of aligned columns, each by its character of ``alignment``: ``<`` or ``>``."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True)]
-        yield "  ".join(cells).rstrip()
-
-
-def human_bytes(size: int) -> str:
-    """``117 B``, ``4.1 kB``, ``11.5 MB``."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1e3:.1f} kB" if size < 999_950 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,128 @@
+"""``edgecap bench``'s document: what was measured, on what, by which versions. Its schema is ``bench.schema.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import edgecap
+from edgecap.bench.cold_start import ColdStart, cold_start
+from edgecap.bench.energy.caption_energy import CaptionEnergy, arithmetic_only_floor, caption_energy
+from edgecap.bench.energy.meter import EnergySource
+from edgecap.bench.latency import Latency, measure
+from edgecap.bench.machine import condition, machine
+from edgecap.errors import EnergyError
+from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.captioner import Captioner, load
+from edgecap.runtime.documents import read_graph_facts
+from edgecap.runtime.manifest import GRAPH_ROLES
+
+SCHEMA_VERSION = 1
+COLD_CAPTIONS = 10
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one row of the report is of."""
+
+    backend: str
+    precision: str
+    threads: int
+    beam: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured with one setting. Without ``energy``, ``energy_problem`` says why."""
+
+    setting: Setting
+    engine: str
+    latency: Latency
+    cold_start: ColdStart
+    energy: CaptionEnergy | None
+    energy_problem: str | None
+    arithmetic_only_floor: float | None  # J a caption
+
+    def to_json(self) -> dict[str, Any]:
+        """As the schema has it."""
+        return {
+            **asdict(self.setting),
+            "engine": self.engine,
+            "latency": asdict(self.latency),
+            "cold_start": asdict(self.cold_start),
+            "energy": self.energy and self.energy.to_json(),
+            "energy_problem": self.energy_problem,
+            "arithmetic_only_floor_J": self.arithmetic_only_floor,
+        }
+
+
+def measure_row(
+    bundle: Path,
+    photos: Sequence[Path],
+    captions: int,
+    setting: Setting,
+    source: EnergySource,
+    advance: Callable[[], object],
+) -> Row:
+    """Latency, first caption and energy with one setting; ``advance`` is called after every caption."""
+    cold = cold_start(
+        photos[0],
+        bundle=bundle,
+        backend=setting.backend,
+        precision=setting.precision,
+        threads=setting.threads,
+        beam=setting.beam,
+        captions=COLD_CAPTIONS,
+    )
+    with load(bundle, backend=setting.backend, precision=setting.precision, threads=setting.threads) as captioner:
+        latency = measure(captioner, photos, captions, setting.beam, advance)
+
+        def caption() -> int:
+            for number in range(captions):
+                captioner.caption(photos[number % len(photos)], beam=setting.beam)
+                advance()
+            return captions
+
+        energy, problem = None, None
+        try:
+            energy = caption_energy(source, caption)
+        except EnergyError as error:
+            problem = str(error)
+        return Row(setting, captioner.backend.name, latency, cold, energy, problem, _floor(captioner, latency))
+
+
+def _floor(captioner: Captioner, latency: Latency) -> float | None:
+    """Where the bundle counts the multiplications of both graphs; every hypothesis takes all of a step's."""
+    facts = read_graph_facts(captioner.bundle)
+    entries = [captioner.bundle.graph(role, captioner.runtime, captioner.precision) for role in GRAPH_ROLES]
+    encoder, step = (facts[entry.path]["macs"] if entry and entry.path in facts else 0 for entry in entries)
+    if not (encoder and step):
+        return None
+    return arithmetic_only_floor(encoder + round(latency.hypotheses_per_caption * step))
+
+
+def report(bundle: Bundle, photos: Sequence[Path], captions: int, rows: Callable[[], list[Row]]) -> dict[str, Any]:
+    """The document; ``rows`` measures, between two looks at the machine."""
+    before = condition()
+    measured = rows()
+    after = condition()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "edgecap": edgecap.__version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": asdict(machine()),
+        "before": asdict(before),
+        "after": asdict(after),
+        "bundle": {
+            "label": bundle.manifest.label,
+            "name": bundle.manifest.name,
+            "id": bundle.manifest.bundle_id,
+            "bytes": sum(entry.bytes for entry in bundle.manifest.files),
+        },
+        "photos": len(photos),
+        "captions": captions,
+        "runs": [row.to_json() for row in measured],
+    }
