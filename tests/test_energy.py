@@ -96,7 +96,7 @@ def test_monitors_are_found_by_their_chip_and_integrated(tmp_path: Path) -> None
     meter = first.meter()
     meter.start()
     time.sleep(0.2)
-    file.write_text("7500000\n")
+    replace(file, "7500000\n")
     time.sleep(0.2)
     measured = meter.stop()
     assert 2.5 < measured.watts < 7.5 and measured.watts == pytest.approx(5, abs=1)

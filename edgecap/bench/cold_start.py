@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import edgecap
 from edgecap.errors import EngineError
 
 _PATIENCE = 600.0  # s
@@ -33,9 +35,12 @@ def cold_start(
     """Start a process that makes some captions of a photo. Raises ``EngineError`` when it fails."""
     options = {"bundle": str(bundle), "backend": backend, "precision": precision, "threads": threads}
     task = {"photo": str(photo), "options": options, "beam": beam, "captions": captions}
+    # It finds the package where this process did, whatever the working directory.
+    packages = os.pathsep.join(filter(None, [str(Path(edgecap.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", __name__, json.dumps(task)]
     start = time.time()
     done = subprocess.run(
-        [sys.executable, "-m", __name__, json.dumps(task)], capture_output=True, text=True, timeout=_PATIENCE
+        command, capture_output=True, text=True, timeout=_PATIENCE, env={**os.environ, "PYTHONPATH": packages}
     )
     if done.returncode:
         raise EngineError(f"the first caption of a new process failed: {done.stderr.strip()[-300:]}")

@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgecap.errors import MissingExtraError
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 PARTS = {"preprocess": "file to tensor", "encoder": "encoder", "steps": "decoder steps", "search": "search"}
 
 
 def plot(document: Mapping[str, Any], path: Path) -> None:
-    """Draw where the median caption's time goes, a bar for each run, as PNG. Raises ``MissingExtraError``."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "bench") from None
+    """Draw where the median caption's time goes, a bar for each run, as PNG."""
     runs = document["runs"]
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(runs)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -22,6 +22,7 @@ from edgecap.runtime.manifest import GRAPH_ROLES
 
 SCHEMA_VERSION = 1
 COLD_CAPTIONS = 10
+IDLE_SECONDS = 3.0  # of a look at the idle machine
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def measure_row(
 
         energy, problem = None, None
         try:
-            energy = caption_energy(source, caption)
+            energy = caption_energy(source, caption, IDLE_SECONDS)
         except EnergyError as error:
             problem = str(error)
         return Row(setting, captioner.backend.name, latency, cold, energy, problem, _floor(captioner, latency))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgecap.cli import one_line
 from edgecap.cli.caption import expand
 from edgecap.cli.options import backend_option, beam_option, bundle_option, precision_option
 from edgecap.cli.tables import human_bytes, table
-from edgecap.errors import BundleError, ImageError, OptionError
+from edgecap.errors import BundleError, ImageError, MissingExtraError, OptionError
 from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.captioner import MAX_THREADS, default_threads, load
 from edgecap.runtime.documents import read_golden
@@ -86,6 +87,7 @@ def bench(
       2    wrong usage
       130  interrupted
     """
+    check_targets(json_file, plot_file)
     opened = Bundle.open(find_bundle(bundle))
     photos = chosen_photos(images, opened)
     counts = threads or (default_threads(),)
@@ -110,6 +112,15 @@ def bench(
         plot(document, plot_file)
     for line in lines(document):
         click.echo(one_line(line))
+
+
+def check_targets(json_file: Path | None, plot_file: Path | None) -> None:
+    """Raise now what would else be found out after all has been measured."""
+    for file in filter(None, (json_file, plot_file)):
+        if not file.parent.is_dir():
+            raise OptionError(f"{file}: there is no such folder to write to")
+    if plot_file is not None and find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "bench")
 
 
 def chosen_photos(images: Sequence[str], bundle: Bundle) -> list[Path]:

@@ -16,7 +16,6 @@ from edgecap.bench.energy.pmic import pmic
 from edgecap.bench.energy.rapl import rapl
 from edgecap.errors import EnergyError
 
-IDLE_SECONDS = 3.0
 FLOOR_PJ_PER_FLOP = 0.125  # the source paper's figure for arithmetic alone
 
 
@@ -50,9 +49,7 @@ def energy_sources(root: Path = Path("/")) -> list[EnergySource]:
     return [*(source for source in measured if source is not None), estimate(board_profile(root))]
 
 
-def caption_energy(
-    source: EnergySource, caption: Callable[[], int], idle_seconds: float = IDLE_SECONDS
-) -> CaptionEnergy:
+def caption_energy(source: EnergySource, caption: Callable[[], int], idle_seconds: float) -> CaptionEnergy:
     """Energy of ``caption()``, which says how many captions it made; the machine must have nothing else to do.
 
     Raises :class:`~edgecap.errors.EnergyError` when the source fails.
