@@ -27,8 +27,8 @@ from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
 from edgecap.runtime import engines
 from edgecap.runtime.backend import Backend
-from edgecap.runtime.captioner import default_threads
 from edgecap.runtime.decoding import DecodingOptions
+from edgecap.runtime.loading import default_threads
 from edgecap.runtime.manifest import RUNTIMES, set_name
 
 REPORT = Path(__file__).with_name("QUANTIZATION.md")

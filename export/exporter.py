@@ -35,8 +35,8 @@ from edgecap.model.torch_backend import TorchBackend
 from edgecap.runtime import engines
 from edgecap.runtime.backend import Backend, FloatArray
 from edgecap.runtime.bundle import Bundle, Confidence, Dims
-from edgecap.runtime.captioner import default_threads
 from edgecap.runtime.golden import golden_record, tensor_digest
+from edgecap.runtime.loading import default_threads
 from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, set_name
 from edgecap.runtime.preprocess import to_tensor
 

@@ -17,8 +17,8 @@ from edgecap.export.tflite import convert_encoder, convert_step
 from edgecap.export.weight_rounding import round_weights
 from edgecap.model.captioner import CaptionModel
 from edgecap.runtime.backend import FloatArray, IntArray, Step
-from edgecap.runtime.captioner import default_threads
 from edgecap.runtime.decoding import DecodingOptions, decode
+from edgecap.runtime.loading import default_threads
 from edgecap.runtime.manifest import GRAPH_ROLES
 from edgecap.runtime.onnx_backend import OnnxBackend
 from edgecap.runtime.preprocess import PreprocessConfig

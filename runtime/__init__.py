@@ -6,6 +6,7 @@
 """
 
 from edgecap.runtime.caption import Caption, Prepared, Timings
-from edgecap.runtime.captioner import Captioner, load
+from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.loading import load
 
 __all__ = ["Caption", "Captioner", "Prepared", "Timings", "load"]

@@ -119,9 +119,10 @@ class Bundle:
         One whose captions missed the limits of the export comes after all that keep them.
         """
         there = [p for p in PRECISIONS if self.graph("encoder", runtime, p) and self.graph("decoder_step", runtime, p)]
-        return tuple(sorted(there, key=lambda precision: not self._passes_gate(runtime, precision)))
+        return tuple(sorted(there, key=lambda precision: not self.passes_gate(runtime, precision)))
 
-    def _passes_gate(self, runtime: str, precision: str) -> bool:
+    def passes_gate(self, runtime: str, precision: str) -> bool:
+        """Whether the captions of these graphs kept the limits of the export, or were not measured."""
         step = self.graph("decoder_step", runtime, precision)
         return step is not None and step.passes_gate is not False  # None: not measured
 

@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
 
 import numpy as np
 
-from edgecap.errors import EngineError, OptionError, UnsupportedGraphError
-from edgecap.runtime import engines
+from edgecap.errors import EngineError
 from edgecap.runtime.backend import Backend, Encoded
-from edgecap.runtime.bundle import Bundle, find_bundle
+from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.caption import Caption, Prepared, Timings
 from edgecap.runtime.confidence import Calibration
 from edgecap.runtime.decoding import Hypothesis, decode
 from edgecap.runtime.generation import DecodingOptions
-from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES, set_name
+from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import PhotoSource
 from edgecap.runtime.preprocess import to_tensor
-
-AUTO = "auto"  # of a precision or a backend: the first that fits
-MAX_THREADS = 256
-_DEFAULT_MAX_THREADS = 4  # a board's cores; more only wait for each other on graphs this small
-
 
 Photo = PhotoSource | Prepared
 
 
 class Captioner:
-    """A bundle in an engine. May be called from several threads at once; made by :func:`load`.
+    """A bundle in an engine, made by :func:`~edgecap.runtime.loading.load`. May be called from several threads at once.
 
-    ``runtime`` (onnx or tflite) and ``precision`` are those of the graphs in use; ``notes`` says in one line each what
-    :func:`load` would have used if it could.
+    ``runtime`` (onnx or tflite) and ``precision`` are those of the graphs in use, ``threads`` those of the engine;
+    ``notes`` says in one line each what :func:`~edgecap.runtime.loading.load` would have used if it could.
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, precision: str, runtime: str = "onnx", notes: tuple[str, ...] = ()
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        precision: str,
+        runtime: str = "onnx",
+        threads: int = 1,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.bundle = bundle
         self.precision = precision
         self.runtime = runtime
+        self.threads = threads
         self.notes = notes
         self._backend: Backend | None = backend
 
@@ -167,72 +166,6 @@ class Captioner:
             truncated=not best.finished,
             confidence=calibration.probability(best.mean_log_prob) if calibration else None,
         )
-
-
-def load(
-    bundle: str | Path | None = None, *, precision: str = "auto", backend: str = "auto", threads: int | None = None
-) -> Captioner:
-    """Open a bundle and load its graphs: one's directory, the name of one that comes with the package, or its default.
-
-    A bundle in the working directory goes before an embedded one of the same name: see
-    :func:`~edgecap.runtime.bundle.find_bundle`.
-    ``backend`` is ``onnx``, ``tflite``, or ``auto`` for the first of these that is installed and that the bundle has
-    graphs for. ``precision`` is ``int8``, ``fp16``, ``fp32``, or ``auto`` for the fastest whose captions passed the
-    limits of the export; when the engine does not load its graphs, the next one takes its place, and
-    :attr:`Captioner.notes` says so. ``threads`` defaults to the cores this process may use, at most 4. Raises
-    :class:`~edgecap.errors.BundleError`, :class:`~edgecap.errors.OptionError`, and
-    :class:`~edgecap.errors.MissingExtraError` when no engine for the bundle's graphs is installed.
-    """
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise OptionError(f"threads must be between 1 and {MAX_THREADS}, not {threads}")
-    if precision not in (AUTO, *PRECISIONS):
-        raise OptionError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
-    if backend not in (AUTO, *RUNTIMES):
-        raise OptionError(f"backend must be auto, {', '.join(RUNTIMES)}, not {backend!r}")
-    opened = Bundle.open(find_bundle(bundle))
-    runtime = _runtime(opened, backend, precision)
-    *candidates, last = opened.precisions(runtime) if precision == AUTO else (precision,)
-    refusals: dict[str, UnsupportedGraphError] = {}
-    for candidate in candidates:
-        try:
-            return _loaded(opened, runtime, candidate, threads, refusals)
-        except UnsupportedGraphError as error:  # not the bundle's fault: its files are what was exported
-            refusals[candidate] = error
-    return _loaded(opened, runtime, last, threads, refusals)
-
-
-def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
-    """The runtime to use: onnx or tflite."""
-    there = {runtime: bundle.precisions(runtime) for runtime in RUNTIMES}
-    asked = RUNTIMES if backend == AUTO else (backend,)
-    fitting = [name for name in asked if (there[name] if precision == AUTO else precision in there[name])]
-    if not fitting:
-        wanted = [choice for choice in (backend, precision) if choice != AUTO]
-        others = [f"{name} {', '.join(precisions)}" for name, precisions in there.items() if precisions]
-        has = f"it has: {'; '.join(others) or 'none'}"
-        raise OptionError(f"{bundle.path} has no {' '.join([*wanted, 'graphs'])}; {has}")
-    runtime = next(filter(engines.installed, fitting), fitting[0])
-    engines.require(runtime)
-    return runtime
-
-
-def _loaded(
-    bundle: Bundle, runtime: str, precision: str, threads: int | None, refusals: Mapping[str, UnsupportedGraphError]
-) -> Captioner:
-    entries = [bundle.graph(role, runtime, precision) for role in GRAPH_ROLES]
-    encoder, decoder_step = (bundle.read(entry) for entry in entries if entry is not None)
-    engine = engines.start(runtime, encoder, decoder_step, threads or default_threads(), bundle.path)
-    notes = (
-        f"{refused} graphs do not load in {error.engine} ({error.problem}): {precision} is used"
-        for refused, error in refusals.items()
-    )
-    return Captioner(bundle, engine, precision, runtime, tuple(notes))
-
-
-def default_threads() -> int:
-    """The cores that this process may use, at most 4."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_DEFAULT_MAX_THREADS, cores)
 
 
 def _milliseconds_since(start: float) -> float:

@@ -11,6 +11,7 @@ from edgecap.runtime.litert_backend import LIBRARIES, LiteRtBackend
 from edgecap.runtime.onnx_backend import OnnxBackend
 
 _ENGINES: dict[str, Callable[[bytes, bytes, int, Source], Backend]] = {"onnx": OnnxBackend, "tflite": LiteRtBackend}
+PACKAGES = ("onnxruntime", "ai-edge-litert", "tflite-runtime", "tensorflow")  # in which the engines come
 _LIBRARIES = {"onnx": ("onnxruntime",), "tflite": tuple(LIBRARIES)}
 
 

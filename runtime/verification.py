@@ -16,10 +16,10 @@ from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraErr
 from edgecap.runtime import engines
 from edgecap.runtime.backend import Backend, FloatArray
 from edgecap.runtime.bundle import MANIFEST, Bundle, find_bundle
-from edgecap.runtime.captioner import MAX_THREADS, default_threads
 from edgecap.runtime.documents import GOLDEN, SEARCHES, TENSORS, Golden, GraphSet, Record, graph_sets, read_golden
 from edgecap.runtime.fields import Fields
 from edgecap.runtime.golden import golden_record, tensor_digest
+from edgecap.runtime.loading import MAX_THREADS, default_threads
 from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES
 from edgecap.runtime.preprocess import to_tensor
 

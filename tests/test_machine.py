@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecap.bench.machine import condition, machine, throttled_flags
+from edgecap.runtime.machine import condition, machine, throttled_flags
 
 PI5 = """\
 processor\t: 0

@@ -20,7 +20,7 @@ from tiny_tflite import made_for_a_newer_engine
 
 from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraError, OptionError, UnsupportedGraphError
 from edgecap.runtime import Caption, Captioner, load
-from edgecap.runtime.captioner import default_threads
+from edgecap.runtime.loading import default_threads
 from edgecap.runtime.onnx_backend import OnnxBackend
 
 COLOURS = {"red": "A red photo.", "lime": "A green photo.", "blue": "A blue photo.", "black": "A dark photo."}

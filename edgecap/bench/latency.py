@@ -77,7 +77,7 @@ def measure(
 ) -> Latency:
     """Caption ``count`` times, the photos in turn, after a warm-up. Raises ``ImageError`` for an unreadable photo."""
     timed = TimedBackend(captioner.backend)
-    watched = Captioner(captioner.bundle, timed, captioner.precision, captioner.runtime)
+    watched = Captioner(captioner.bundle, timed, captioner.precision, captioner.runtime, captioner.threads)
     samples = _Samples()
     turns = itertools.cycle(photos)
     for photo in itertools.islice(turns, WARM_UP):

@@ -13,11 +13,12 @@ from edgecap.bench.cold_start import ColdStart, cold_start
 from edgecap.bench.energy.caption_energy import CaptionEnergy, arithmetic_only_floor, caption_energy
 from edgecap.bench.energy.meter import EnergySource
 from edgecap.bench.latency import Latency, measure
-from edgecap.bench.machine import condition, machine
 from edgecap.errors import EnergyError
 from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.captioner import Captioner, load
+from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.documents import read_graph_facts
+from edgecap.runtime.loading import load
+from edgecap.runtime.machine import condition, machine
 from edgecap.runtime.manifest import GRAPH_ROLES
 
 SCHEMA_VERSION = 1
@@ -105,12 +106,14 @@ def _floor(captioner: Captioner, latency: Latency) -> float | None:
     return arithmetic_only_floor(encoder + round(latency.hypotheses_per_caption * step))
 
 
-def report(bundle: Bundle, photos: Sequence[Path], captions: int, rows: Callable[[], list[Row]]) -> dict[str, Any]:
-    """The document; ``rows`` measures, between two looks at the machine."""
+def report(
+    bundle: Bundle, photos: Sequence[Path], captions: int, rows: Callable[[], list[Row]]
+) -> tuple[list[Row], dict[str, Any]]:
+    """The rows and the document; ``rows`` measures, between two looks at the machine."""
     before = condition()
     measured = rows()
     after = condition()
-    return {
+    document = {
         "schema_version": SCHEMA_VERSION,
         "edgecap": edgecap.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -127,3 +130,4 @@ def report(bundle: Bundle, photos: Sequence[Path], captions: int, rows: Callable
         "captions": captions,
         "runs": [row.to_json() for row in measured],
     }
+    return measured, document

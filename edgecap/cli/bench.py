@@ -13,15 +13,17 @@ import click
 
 from edgecap.bench.energy.caption_energy import energy_sources
 from edgecap.bench.report import Row, Setting, measure_row, report
+from edgecap.bench.sweep import measurements, possible_settings
 from edgecap.cli import one_line
 from edgecap.cli.caption import expand
 from edgecap.cli.options import backend_option, beam_option, bundle_option, precision_option
 from edgecap.cli.tables import human_bytes, table
 from edgecap.errors import BundleError, ImageError, MissingExtraError, OptionError
 from edgecap.runtime.bundle import Bundle, find_bundle
-from edgecap.runtime.captioner import MAX_THREADS, default_threads, load
 from edgecap.runtime.documents import read_golden
+from edgecap.runtime.loading import MAX_THREADS, load
 from edgecap.runtime.preprocess import to_tensor
+from edgecap.runtime.tuning import remember
 
 CAPTIONS = 50
 
@@ -49,6 +51,7 @@ def thread_counts(context: click.Context, parameter: click.Parameter, text: str 
 @click.option(
     "--captions", type=click.IntRange(5, 100_000), default=CAPTIONS, show_default=True, help="Captions to be timed."
 )
+@click.option("--sweep", is_flag=True, help="Try every engine, precision and thread count, and keep the fastest.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there.")
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), help="Draw them there, as PNG.")
 def bench(
@@ -59,6 +62,7 @@ def bench(
     threads: tuple[int, ...] | None,
     beam: int | None,
     captions: int,
+    sweep: bool,
     json_file: Path | None,
     plot_file: Path | None,
 ) -> None:
@@ -90,10 +94,11 @@ def bench(
     check_targets(json_file, plot_file)
     opened = Bundle.open(find_bundle(bundle))
     photos = chosen_photos(images, opened)
-    counts = threads or (default_threads(),)
-    with load(opened.path, backend=backend, precision=precision, threads=counts[0]) as captioner:
-        chosen, beams = (captioner.runtime, captioner.precision), captioner.options(beam=beam).beam
-    settings = [Setting(*chosen, count, beams) for count in counts]
+    beams = opened.generation.options(opened.vocabulary, beam=beam).beam
+    if sweep:
+        settings = possible_settings(opened, backend, precision, threads, beams)
+    else:
+        settings = chosen_settings(opened, backend, precision, threads, beams)
     source = energy_sources()[0]
     with click.progressbar(length=2 * captions * len(settings), label="captioning", file=sys.stderr) as bar:
 
@@ -103,7 +108,7 @@ def bench(
                 for setting in settings
             ]
 
-        document = report(opened, photos, captions, rows)
+        measured, document = report(opened, photos, captions, rows)
     if json_file is not None:
         json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if plot_file is not None:
@@ -112,6 +117,30 @@ def bench(
         plot(document, plot_file)
     for line in lines(document):
         click.echo(one_line(line))
+    if sweep:
+        click.echo(keep(opened, measured))
+
+
+def chosen_settings(
+    bundle: Bundle, backend: str, precision: str, threads: Sequence[int] | None, beam: int
+) -> list[Setting]:
+    """What captioning would use, for each of the thread counts."""
+    with load(bundle.path, backend=backend, precision=precision, threads=threads[0] if threads else None) as captioner:
+        return [
+            Setting(captioner.runtime, captioner.precision, count, beam) for count in threads or (captioner.threads,)
+        ]
+
+
+def keep(bundle: Bundle, rows: Sequence[Row]) -> str:
+    """Remember a sweep; says what was the fastest, and where that is kept. Raises ``OSError``."""
+    measured = measurements(rows)
+    best = min(measured, key=lambda one: one.milliseconds)
+    file = remember(bundle.manifest.bundle_id, measured)
+    plural = "s" if best.threads > 1 else ""
+    return (
+        f"fastest: {best.backend} {best.precision} with {best.threads} thread{plural}, {best.milliseconds:.1f} ms; "
+        f"what is left to auto follows it on this machine ({file})"
+    )
 
 
 def check_targets(json_file: Path | None, plot_file: Path | None) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgecap.runtime.bundle import DEFAULT_BUNDLE
-from edgecap.runtime.captioner import AUTO, MAX_THREADS
 from edgecap.runtime.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
+from edgecap.runtime.loading import AUTO, MAX_THREADS
 from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
 
 data_option = click.option(
@@ -34,17 +35,38 @@ precision_option = click.option(
     type=click.Choice([AUTO, *PRECISIONS]),
     default=AUTO,
     show_default=True,
-    help="auto: the fastest that the bundle has, whose captions were found good, and that the engine takes.",
+    help="auto: the fastest that the bundle has, whose captions were found good, and that the engine takes; what "
+    "`edgecap bench --sweep` found here goes first.",
 )
 backend_option = click.option(
     "--backend",
     type=click.Choice([AUTO, *RUNTIMES]),
     default=AUTO,
     show_default=True,
-    help="The engine: ONNX Runtime or LiteRT. auto: the first that is installed and that the bundle has graphs for.",
+    help="The engine: ONNX Runtime or LiteRT. auto: the first that is installed and that the bundle has graphs for; "
+    "what `edgecap bench --sweep` found here goes first.",
 )
+
+
+class ThreadCount(click.IntRange):
+    """A number, or ``auto``, which is ``None``."""
+
+    name = "auto|N"
+
+    def __init__(self) -> None:
+        super().__init__(1, MAX_THREADS)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """``auto`` and numbers from 1 on."""
+        return None if value == AUTO else super().convert(value, param, ctx)
+
+
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, MAX_THREADS), help="CPU threads.  [default: the cores, at most 4]"
+    "--threads",
+    type=ThreadCount(),
+    default=AUTO,
+    show_default=True,
+    help="CPU threads. auto: the fastest number that `edgecap bench --sweep` found here, or the cores, at most 4.",
 )
 beam_option = click.option(
     "--beam", type=click.IntRange(1, MAX_BEAM), help="Sentences pursued at a time; 1 is fastest."

@@ -12,7 +12,7 @@ from edgecap.cli import fail, one_line
 from edgecap.cli.options import threads_option
 from edgecap.errors import EXIT_FAILURE
 from edgecap.runtime.bundle import Bundle, find_bundle
-from edgecap.runtime.captioner import AUTO
+from edgecap.runtime.loading import AUTO
 from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
 from edgecap.runtime.verification import Check, checks
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +86,8 @@ def throttled_flags(run: Run) -> tuple[str, ...] | None:
 
 
 def _vcgencmd() -> str:
+    import subprocess  # slow to import, and seldom needed
+
     try:
         done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=_PATIENCE)
     except subprocess.TimeoutExpired as error:

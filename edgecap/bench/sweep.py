@@ -1,0 +1,51 @@
+"""Every setting that a bundle and a machine allow: which of them is the fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgecap.bench.report import Row, Setting
+from edgecap.errors import OptionError
+from edgecap.runtime import engines
+from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.loading import AUTO, MAX_THREADS
+from edgecap.runtime.machine import machine
+from edgecap.runtime.manifest import RUNTIMES
+from edgecap.runtime.tuning import Measurement
+
+
+def possible_settings(
+    bundle: Bundle, backend: str, precision: str, threads: Sequence[int] | None, beam: int
+) -> list[Setting]:
+    """What may be tried: engines that are installed, graphs whose captions passed their gate, and thread counts.
+
+    Raises ``OptionError`` when nothing is left.
+    """
+    settings = [
+        Setting(runtime, there, count, beam)
+        for runtime in RUNTIMES
+        if backend in (AUTO, runtime) and engines.installed(runtime)
+        for there in bundle.precisions(runtime)
+        if precision in (AUTO, there) and bundle.passes_gate(runtime, there)
+        for count in threads or thread_counts(machine().cores)
+    ]
+    if not settings:
+        raise OptionError(f"{bundle.path} has no graphs to try: none of an engine that is installed passed its gate")
+    return settings
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """1, 2, 4, ... below the number of cores, and that."""
+    cores = min(cores, MAX_THREADS)
+    counts = [1]
+    while counts[-1] * 2 < cores:
+        counts.append(counts[-1] * 2)
+    return tuple(dict.fromkeys([*counts, cores]))
+
+
+def measurements(rows: Sequence[Row]) -> list[Measurement]:
+    """What is kept of a sweep: the median caption of each setting."""
+    return [
+        Measurement(row.setting.backend, row.setting.precision, row.setting.threads, row.latency.total.p50)
+        for row in rows
+    ]

@@ -1,0 +1,103 @@
+"""From a bundle's name to a captioner: which engine, which graphs, how many threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgecap.errors import OptionError, UnsupportedGraphError
+from edgecap.runtime import engines
+from edgecap.runtime.bundle import Bundle, find_bundle
+from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES
+from edgecap.runtime.tuning import Measurement, fastest
+
+AUTO = "auto"  # of a precision or a backend: the first that fits
+MAX_THREADS = 256
+_DEFAULT_MAX_THREADS = 4  # a board's cores; more only wait for each other on graphs this small
+
+
+def load(
+    bundle: str | Path | None = None, *, precision: str = "auto", backend: str = "auto", threads: int | None = None
+) -> Captioner:
+    """Open a bundle and load its graphs: one's directory, the name of one that comes with the package, or its default.
+
+    A bundle in the working directory goes before an embedded one of the same name: see
+    :func:`~edgecap.runtime.bundle.find_bundle`.
+    ``backend`` is ``onnx``, ``tflite``, or ``auto`` for the first of these that is installed and that the bundle has
+    graphs for. ``precision`` is ``int8``, ``fp16``, ``fp32``, or ``auto`` for the fastest whose captions passed the
+    limits of the export; when the engine does not load its graphs, the next one takes its place, and
+    :attr:`Captioner.notes` says so. ``threads`` defaults to the cores this process may use, at most 4. What is left to
+    ``auto``, or threads that are not given, are those that ``edgecap bench --sweep`` found to be fastest on this
+    machine, if it did. Raises
+    :class:`~edgecap.errors.BundleError`, :class:`~edgecap.errors.OptionError`, and
+    :class:`~edgecap.errors.MissingExtraError` when no engine for the bundle's graphs is installed.
+    """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise OptionError(f"threads must be between 1 and {MAX_THREADS}, not {threads}")
+    if precision not in (AUTO, *PRECISIONS):
+        raise OptionError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
+    if backend not in (AUTO, *RUNTIMES):
+        raise OptionError(f"backend must be auto, {', '.join(RUNTIMES)}, not {backend!r}")
+    opened = Bundle.open(find_bundle(bundle))
+    tuned = _tuned(opened, backend, precision, threads)
+    runtime = tuned.backend if tuned else _runtime(opened, backend, precision)
+    precisions = list(opened.precisions(runtime)) if precision == AUTO else [precision]
+    if tuned:
+        threads = tuned.threads
+        precisions.sort(key=lambda one: one != tuned.precision)  # stable: the others in their order after it
+    *candidates, last = precisions
+    refusals: dict[str, UnsupportedGraphError] = {}
+    for candidate in candidates:
+        try:
+            return _loaded(opened, runtime, candidate, threads, refusals)
+        except UnsupportedGraphError as error:  # not the bundle's fault: its files are what was exported
+            refusals[candidate] = error
+    return _loaded(opened, runtime, last, threads, refusals)
+
+
+def _tuned(bundle: Bundle, backend: str, precision: str, threads: int | None) -> Measurement | None:
+    """What was found to be fastest here, where something is left open and it still can be had."""
+    if AUTO not in (backend, precision) and threads is not None:
+        return None
+    given = [None if choice == AUTO else choice for choice in (backend, precision)]
+    found = fastest(bundle.manifest.bundle_id, given[0], given[1], threads)
+    if found is None or found.precision not in bundle.precisions(found.backend) or not engines.installed(found.backend):
+        return None
+    return found
+
+
+def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
+    """The runtime to use: onnx or tflite."""
+    there = {runtime: bundle.precisions(runtime) for runtime in RUNTIMES}
+    asked = RUNTIMES if backend == AUTO else (backend,)
+    fitting = [name for name in asked if (there[name] if precision == AUTO else precision in there[name])]
+    if not fitting:
+        wanted = [choice for choice in (backend, precision) if choice != AUTO]
+        others = [f"{name} {', '.join(precisions)}" for name, precisions in there.items() if precisions]
+        has = f"it has: {'; '.join(others) or 'none'}"
+        raise OptionError(f"{bundle.path} has no {' '.join([*wanted, 'graphs'])}; {has}")
+    runtime = next(filter(engines.installed, fitting), fitting[0])
+    engines.require(runtime)
+    return runtime
+
+
+def _loaded(
+    bundle: Bundle, runtime: str, precision: str, threads: int | None, refusals: Mapping[str, UnsupportedGraphError]
+) -> Captioner:
+    entries = [bundle.graph(role, runtime, precision) for role in GRAPH_ROLES]
+    encoder, decoder_step = (bundle.read(entry) for entry in entries if entry is not None)
+    threads = threads or default_threads()
+    engine = engines.start(runtime, encoder, decoder_step, threads, bundle.path)
+    notes = (
+        f"{refused} graphs do not load in {error.engine} ({error.problem}): {precision} is used"
+        for refused, error in refusals.items()
+    )
+    return Captioner(bundle, engine, precision, runtime, threads, tuple(notes))
+
+
+def default_threads() -> int:
+    """The cores that this process may use, at most 4."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_DEFAULT_MAX_THREADS, cores)

@@ -1,0 +1,109 @@
+"""What ``edgecap bench --sweep`` measured on this machine, so that what is left to ``auto`` is the fastest.
+
+A file in the user's configuration holds, for each bundle, the median of every setting that was tried. It is believed
+while machine and engines are those that it was measured with; whatever is wrong with it, captioning goes on without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecap.runtime import engines
+from edgecap.runtime.fields import Fields
+from edgecap.runtime.machine import machine
+
+VARIABLE = "EDGECAP_TUNING"  # names another file
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The median caption of one setting."""
+
+    backend: str
+    precision: str
+    threads: int
+    milliseconds: float
+
+
+def tuning_file() -> Path:
+    """``tuning.json`` in ``edgecap/`` of the user's configuration (XDG), or what ``EDGECAP_TUNING`` names."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named)
+    configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(configuration) / "edgecap" / "tuning.json"
+
+
+def fastest(
+    bundle_id: str, backend: str | None = None, precision: str | None = None, threads: int | None = None
+) -> Measurement | None:
+    """The fastest setting measured here among those that have what is given; ``None`` where there is none."""
+    try:
+        entry = json.loads(tuning_file().read_bytes())[bundle_id]
+        if entry["conditions"] != conditions():
+            return None
+        measured = [_measurement(value) for value in entry["measured"]]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # RuntimeError: no home, or JSON without end
+        return None
+    fitting = [
+        one
+        for one in measured
+        if backend in (None, one.backend) and precision in (None, one.precision) and threads in (None, one.threads)
+    ]
+    return min(fitting, key=lambda one: one.milliseconds, default=None)
+
+
+def remember(bundle_id: str, measured: Sequence[Measurement]) -> Path:
+    """Keep the measurements of a bundle, in the place of older ones; returns the file. Raises ``OSError``."""
+    file = tuning_file()
+    try:
+        document = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        document = {}
+    document[bundle_id] = {"conditions": conditions(), "measured": [asdict(one) for one in measured]}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        partial.replace(file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    return file
+
+
+def conditions() -> dict[str, Any]:
+    """What measurements depend on beside the bundle: the machine, and the engines' versions."""
+    here = machine()
+    identity = [here.cpu, here.architecture, *here.features, str(here.cores)]
+    return {"machine": hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16], "engines": _versions()}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+
+    found = {}
+    for package in engines.PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _measurement(value: object) -> Measurement:
+    entry = Fields(value, "measured")
+    return Measurement(
+        backend=entry.get("backend", str),
+        precision=entry.get("precision", str),
+        threads=entry.get("threads", int),
+        milliseconds=entry.finite("milliseconds"),
+    )
