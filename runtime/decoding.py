@@ -18,6 +18,8 @@ from edgecap.runtime.vocabulary import Vocabulary
 
 __all__ = ["DecodingOptions", "Hypothesis", "decode"]
 
+_GROUPS = 256
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -54,7 +56,7 @@ def decode(
         step = backend.step(token, h, c, features, keys)
         scores = _scores(step.log_probs, live, _forbidden(vocabulary, options, length))  # (n, k * V)
         count = min(2 * options.beam, scores.shape[1])
-        cuts = np.partition(scores, -count, axis=1)[:, -count]  # (n,): the score of the count-th candidate
+        cuts = _cuts(scores, count)  # (n,)
         rows = []
         for row, search in enumerate(live):
             search.advance(scores[row], cuts[row], count, step.alpha[row])
@@ -87,6 +89,20 @@ def _scores(log_probs: FloatArray, live: list[_PhotoSearch], forbidden: list[int
     return scores.reshape(len(live), -1)
 
 
+def _cuts(scores: FloatArray, count: int) -> FloatArray:
+    """For each row of scores (n, C) a limit that ``count`` of them reach, and hardly more: (n,).
+
+    Of the best of each group of scores, the ``count``-th is reached by ``count`` scores: to look among these few
+    takes a tenth of the time that it takes to look among all.
+    """
+    rows, candidates = scores.shape
+    each = candidates // _GROUPS
+    if each < 2 or count > _GROUPS // 4:
+        return np.partition(scores, -count, axis=1)[:, -count]
+    groups = scores[:, : each * _GROUPS].reshape(rows, each, _GROUPS)  # without those left over, which may reach it too
+    return np.partition(groups.max(axis=1), -count, axis=1)[:, -count]
+
+
 @dataclass(frozen=True)
 class _End:
     """A hypothesis that left the search: its last word is in ``slot`` after ``words`` words."""
@@ -114,7 +130,7 @@ class _PhotoSearch:
         self._ended: list[_End] = []
 
     def advance(self, scores: FloatArray, cut: float, count: int, alpha: FloatArray) -> None:
-        """Choose among the candidates ``scores`` (k * V): the best ``count`` are those not below ``cut``."""
+        """Choose among the candidates ``scores`` (k * V): the best ``count`` of those not below ``cut``."""
         beam = self._options.beam
         words = scores.size // len(self.log_probs)  # V
         # Ascending ids, then a stable sort: among equals the lower slot and id wins, on every machine.

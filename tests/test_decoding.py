@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecap.errors import EngineError, OptionError
+from edgecap.runtime import decoding
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
 from edgecap.runtime.decoding import DecodingOptions, Hypothesis, decode
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -151,6 +153,37 @@ def test_hypotheses_come_best_first_and_special_tokens_never() -> None:
     found = search(table, beam=6, n_best=6, suppressed_ids=(5,))[0]
     assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
     assert all(set(h.token_ids) <= {4, 6} for h in found)
+
+
+@given(seeds, st.sampled_from([1, 3, 5]), st.sampled_from([0.0, 0.3]))
+@settings(max_examples=30)
+def test_among_many_words_the_same_are_found_as_by_sorting_all(seed: int, beam: int, step: float) -> None:
+    """``step`` rounds log-probabilities, so that there are equals, and the forbidden words are the likeliest."""
+    words, steps = 700, 4
+    vocabulary = Vocabulary((*SPECIAL_TOKENS, *(f"w{number}" for number in range(words))))
+    size = len(vocabulary)
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(scale=3, size=(2, steps, size)).astype(np.float32)  # whatever the last word was
+    rows = np.round(rows / step) * np.float32(step) if step else rows
+    rows[..., [vocabulary.pad_id, vocabulary.unk_id]] += 9
+    rows[..., vocabulary.end_id] += 2
+    table = np.broadcast_to(rows[:, :, np.newaxis], (2, steps, size, size))
+
+    def found() -> list[list[Hypothesis]]:
+        backend = TableBackend(table)
+        options = DecodingOptions(beam=beam, n_best=beam, max_length=steps)
+        return decode(backend, backend.start([0, 1]), vocabulary, options)
+
+    by_groups = found()
+    with patch.object(decoding, "_GROUPS", 2**30):
+        assert found() == by_groups
+    assert beam > 1 or [best.token_ids for (best,) in by_groups] == [argmax_words(photo, vocabulary) for photo in rows]
+
+
+def argmax_words(rows: FloatArray, vocabulary: Vocabulary) -> tuple[int, ...]:
+    allowed = [vocabulary.end_id, *range(len(SPECIAL_TOKENS), len(vocabulary))]
+    best = [max(allowed, key=lambda token, row=row: (row[token], -token)) for row in rows]  # type: ignore[misc]
+    return tuple(itertools.takewhile(lambda token: token != vocabulary.end_id, best))
 
 
 def test_equal_candidates_are_taken_in_order_of_their_ids() -> None:
