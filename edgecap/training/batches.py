@@ -64,6 +64,13 @@ def pad_ids(encoded: Sequence[Sequence[Sequence[int]]], pad_id: int) -> Tensor:
     return padded
 
 
+def captions_of(
+    photos: Sequence[CaptionedPhoto], indices: NDArray[np.int64], vocabulary: Vocabulary, config: TrainConfig
+) -> Tensor:
+    """Token ids of all captions of the photos of a batch, (N, K, T + 1) int64."""
+    return pad_captions([photos[index].captions for index in indices], vocabulary, config.max_words)
+
+
 def _ids(words: Sequence[str], vocabulary: Vocabulary, max_words: int) -> list[int]:
     # A caption that is cut does not end there, so it gets no <end>.
     end = [vocabulary.end_id] if len(words) <= max_words else []
@@ -118,8 +125,7 @@ def image_batches(
             image = random_view(image, order.rng(int(index)), config.augmentation)
             images.append(np.asarray(image))  # (S, S, 3)
         inputs = torch.from_numpy(normalize(np.stack(images), preprocess))  # (N, 3, S, S)
-        captions = [photos[index].captions for index in indices]
-        yield Batch(indices, inputs, pad_captions(captions, vocabulary, config.max_words))
+        yield Batch(indices, inputs, captions_of(photos, indices, vocabulary, config))
 
 
 def grid_batches(
@@ -133,9 +139,8 @@ def grid_batches(
     chosen = _drawn_views(order, len(photos), len(views))
     for indices in order:
         grids = np.stack([views[chosen[index]][index] for index in indices])  # (N, L, C) float16
-        captions = [photos[index].captions for index in indices]
-        padded = pad_captions(captions, vocabulary, config.max_words)
-        yield Batch(indices, torch.from_numpy(grids).float(), padded, views=chosen[indices])
+        captions = captions_of(photos, indices, vocabulary, config)
+        yield Batch(indices, torch.from_numpy(grids).float(), captions, views=chosen[indices])
 
 
 def view_batches(
@@ -150,9 +155,8 @@ def view_batches(
     for indices in order:
         paths = [photos[index].path for index in indices]
         images = view_images(paths, chosen[indices].tolist(), preprocess, config.augmentation, config.seed)
-        captions = [photos[index].captions for index in indices]
-        padded = pad_captions(captions, vocabulary, config.max_words)
-        yield Batch(indices, torch.from_numpy(images), padded, views=chosen[indices])
+        captions = captions_of(photos, indices, vocabulary, config)
+        yield Batch(indices, torch.from_numpy(images), captions, views=chosen[indices])
 
 
 def _drawn_views(order: EpochOrder, photos: int, views: int) -> NDArray[np.int64]:

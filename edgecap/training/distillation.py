@@ -17,7 +17,7 @@ from edgecap.evaluation import EVALUATION_BATCH
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.teachers import TeacherFeatures
 from edgecap.model.teachers.captioner import CaptionerTeacher
-from edgecap.training.batches import Batch, EpochOrder, TeacherTensors, pad_captions
+from edgecap.training.batches import Batch, EpochOrder, TeacherTensors, captions_of
 from edgecap.training.config import Distillation, TrainConfig
 from edgecap.training.losses import Term
 from edgecap.training.sources import Photos, TrainingData
@@ -54,7 +54,7 @@ class TaughtPhotos(Photos):
             images, features = self._teacher.views_of(
                 indices, order.rng(int(indices[0])), data.preprocess, flip=config.flip
             )
-            captions = pad_captions([data.learnt[i].captions for i in indices], data.vocabulary, config.max_words)
+            captions = captions_of(data.learnt, indices, data.vocabulary, config)
             yield Batch(indices, torch.from_numpy(images), captions, _tensors(features))
 
 

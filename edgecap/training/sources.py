@@ -66,16 +66,24 @@ class Source(Protocol):
         """The val photos in batches, encoded by the model as it stands."""
 
 
-class CachedGrids:
-    """The backbone is frozen, and its grids of some augmented views of each photo are computed once."""
-
-    _train_views: list[JoinedRows]
-    _val_grids: Features
+class _Captioned:
+    """Captioned photos for a model, of which task teachers may know some fixed views."""
 
     def __init__(
         self, config: TrainConfig, model: CaptionModel, data: TrainingData, task_teacher: TaskTeacher | None = None
     ) -> None:
         self._config, self._model, self._data, self._task_teacher = config, model, data, task_teacher
+
+    def task_features(self, batch: Batch) -> list[Tensor]:
+        assert self._task_teacher is not None and batch.views is not None
+        return self._task_teacher.cached(batch.indices, batch.views)
+
+
+class CachedGrids(_Captioned):
+    """The backbone is frozen, and its grids of some augmented views of each photo are computed once."""
+
+    _train_views: list[JoinedRows]
+    _val_grids: Features
 
     def prepare(self, cache: Path) -> None:
         data, config, encoder = self._data, self._config, self._model.encoder
@@ -95,23 +103,24 @@ class CachedGrids:
     def features(self, inputs: Tensor) -> Tensor:
         return self._model.encoder.projection(inputs)  # type: ignore[no-any-return]
 
-    def task_features(self, batch: Batch) -> list[Tensor]:
-        assert self._task_teacher is not None and batch.views is not None
-        return self._task_teacher.cached(batch.indices, batch.views)
-
     def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
         for start in range(0, len(self._data.val), EVALUATION_BATCH):
             grid = torch.from_numpy(self._val_grids[start : start + EVALUATION_BATCH].astype(np.float32))  # (N, L, C)
             yield self._data.val[start : start + EVALUATION_BATCH], backend.encode_grid(grid)
 
 
-class Photos:
-    """The backbone learns, from photos that are augmented anew in every epoch. Task teachers encode them as well."""
+class _LearntPhotos(_Captioned):
+    """The backbone learns, so photos and not grids are what a step takes."""
 
-    def __init__(
-        self, config: TrainConfig, model: CaptionModel, data: TrainingData, task_teacher: TaskTeacher | None = None
-    ) -> None:
-        self._config, self._model, self._data, self._task_teacher = config, model, data, task_teacher
+    def features(self, inputs: Tensor) -> Tensor:
+        return self._model.encoder(inputs.to(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+    def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
+        return encoded_photos(backend, self._data.val, self._data.preprocess)
+
+
+class Photos(_LearntPhotos):
+    """Photos that are augmented anew in every epoch. Task teachers encode them as well."""
 
     def prepare(self, cache: Path) -> None:
         """Photos are augmented as they come, so there is nothing to cache."""
@@ -120,19 +129,13 @@ class Photos:
         data = self._data
         return image_batches(data.learnt, data.vocabulary, data.preprocess, self._config, order)
 
-    def features(self, inputs: Tensor) -> Tensor:
-        return self._model.encoder(inputs.to(memory_format=torch.channels_last))  # type: ignore[no-any-return]
-
     def task_features(self, batch: Batch) -> list[Tensor]:
         assert self._task_teacher is not None
         return self._task_teacher.live(batch.inputs, self._data.preprocess)
 
-    def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
-        return encoded_photos(backend, self._data.val, self._data.preprocess)
 
-
-class PhotosInViews(Photos):
-    """The backbone learns, from fixed views of the photos, of which the task teachers' features are cached."""
+class PhotosInViews(_LearntPhotos):
+    """Fixed views of the photos, of which the task teachers' features are cached."""
 
     def prepare(self, cache: Path) -> None:
         assert self._task_teacher is not None
@@ -141,7 +144,3 @@ class PhotosInViews(Photos):
     def batches(self, order: EpochOrder) -> Iterator[Batch]:
         data = self._data
         return view_batches(data.learnt, data.vocabulary, data.preprocess, self._config, order)
-
-    def task_features(self, batch: Batch) -> list[Tensor]:
-        assert self._task_teacher is not None and batch.views is not None
-        return self._task_teacher.cached(batch.indices, batch.views)
