@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from edgecap.runtime.backend import FloatArray
+
+
+def milliseconds_since(start: float) -> float:
+    """The time since ``time.perf_counter()`` gave ``start``."""
+    return (time.perf_counter() - start) * 1e3
 
 
 @dataclass(frozen=True)

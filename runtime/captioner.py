@@ -12,7 +12,7 @@ import numpy as np
 from edgecap.errors import EngineError
 from edgecap.runtime.backend import Backend, Encoded
 from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.caption import Caption, Prepared, Timings
+from edgecap.runtime.caption import Caption, Prepared, Timings, milliseconds_since
 from edgecap.runtime.confidence import Calibration
 from edgecap.runtime.decoding import Hypothesis, decode
 from edgecap.runtime.generation import DecodingOptions
@@ -80,7 +80,7 @@ class Captioner:
         """Read and preprocess a photo, to be captioned later. Raises :class:`~edgecap.errors.ImageError`."""
         start = time.perf_counter()
         tensor = to_tensor(photo, self.bundle.preprocess)
-        return Prepared(tensor, _milliseconds_since(start))
+        return Prepared(tensor, milliseconds_since(start))
 
     def caption(
         self,
@@ -122,10 +122,10 @@ class Captioner:
         start = time.perf_counter()
         encoded = backend.encode(np.concatenate([photo.tensor for photo in prepared]))  # (N, 3, S, S)
         self._check_dims(encoded)
-        encoder_ms = _milliseconds_since(start) / len(prepared)
+        encoder_ms = milliseconds_since(start) / len(prepared)
         start = time.perf_counter()
         hypotheses = decode(backend, encoded, self.bundle.vocabulary, options)
-        steps_ms = _milliseconds_since(start) / len(prepared)
+        steps_ms = milliseconds_since(start) / len(prepared)
         return [
             self._caption(best, photo.preprocess_ms, encoder_ms, steps_ms)
             for photo, (best, *_) in zip(prepared, hypotheses, strict=True)
@@ -166,7 +166,3 @@ class Captioner:
             truncated=not best.finished,
             confidence=calibration.probability(best.mean_log_prob) if calibration else None,
         )
-
-
-def _milliseconds_since(start: float) -> float:
-    return (time.perf_counter() - start) * 1e3

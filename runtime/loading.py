@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from edgecap.runtime import engines
 from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES
+from edgecap.runtime.probes import usable_cores
 from edgecap.runtime.tuning import Measurement, fastest
 
 AUTO = "auto"  # of a precision or a backend: the first that fits
@@ -99,5 +99,4 @@ def _loaded(
 
 def default_threads() -> int:
     """The cores that this process may use, at most 4."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_DEFAULT_MAX_THREADS, cores)
+    return min(_DEFAULT_MAX_THREADS, usable_cores())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from edgecap.runtime.probes import Run, board_model, file_text, usable_cores, vcgencmd
 
 # Instructions that the engines' kernels are chosen by, as Linux names them.
 X86_FEATURES = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8")
@@ -14,9 +14,6 @@ ARM_FEATURES = ("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve")  # asimddp
 # Bits of the Raspberry Pi firmware's get_throttled; the same, 16 higher, have been since the start.
 THROTTLED_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 _SINCE_START = 16
-_PATIENCE = 5.0  # s
-
-Run = Callable[[], str]
 
 
 @dataclass(frozen=True)
@@ -45,61 +42,43 @@ class Condition:
 
 def machine(root: Path = Path("/")) -> Machine:
     """This machine; another root is for tests."""
-    cpuinfo = _text(root / "proc/cpuinfo")
+    cpuinfo = file_text(root / "proc/cpuinfo")
     known = set(_value(cpuinfo, "flags").split()) | set(_value(cpuinfo, "Features").split())
-    board = _text(root / "proc/device-tree/model").rstrip("\0")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    board = board_model(root)
     return Machine(
         board=board,
         cpu=_value(cpuinfo, "model name") or board or platform.processor() or "unknown",
         architecture=platform.machine(),
         features=tuple(name for name in (*X86_FEATURES, *ARM_FEATURES) if name in known),
-        cores=cores,
-        memory_bytes=_memory(_text(root / "proc/meminfo")),
+        cores=usable_cores(),
+        memory_bytes=_memory(file_text(root / "proc/meminfo")),
         system=platform.platform(),
         python=platform.python_version(),
     )
 
 
-def condition(root: Path = Path("/"), run: Run | None = None) -> Condition:
+def condition(root: Path = Path("/"), run: Run = vcgencmd) -> Condition:
     """How the machine is doing now."""
     frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    kilohertz = _text(frequency / "scaling_cur_freq")
-    zones = [_text(zone / "temp") for zone in root.glob("sys/class/thermal/thermal_zone*")]
+    kilohertz = file_text(frequency / "scaling_cur_freq")
+    zones = [file_text(zone / "temp") for zone in root.glob("sys/class/thermal/thermal_zone*")]
     degrees = [int(text) / 1000 for text in zones if text.lstrip("-").isdigit()]
     return Condition(
-        governor=_text(frequency / "scaling_governor") or None,
+        governor=file_text(frequency / "scaling_governor") or None,
         megahertz=int(kilohertz) // 1000 if kilohertz.isdigit() else None,
         temperature=max(degrees, default=None),
-        throttled=throttled_flags(run or _vcgencmd),
+        throttled=throttled_flags(run),
     )
 
 
 def throttled_flags(run: Run) -> tuple[str, ...] | None:
     """The flags in ``throttled=0x50005``, or ``None`` where nobody answers so."""
     try:
-        bits = int(run().strip().removeprefix("throttled="), 16)
+        bits = int(run("get_throttled").strip().removeprefix("throttled="), 16)
     except (OSError, ValueError):
         return None
     now = [name for bit, name in THROTTLED_BITS.items() if bits >> bit & 1]
     return (*now, *(f"{name} since start" for bit, name in THROTTLED_BITS.items() if bits >> bit + _SINCE_START & 1))
-
-
-def _vcgencmd() -> str:
-    import subprocess  # slow to import, and seldom needed
-
-    try:
-        done = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=_PATIENCE)
-    except subprocess.TimeoutExpired as error:
-        raise OSError("vcgencmd does not answer") from error
-    return done.stdout
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def _value(text: str, name: str) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 
 from edgecap.runtime import engines
 from edgecap.runtime.fields import Fields
-from edgecap.runtime.machine import machine
 
 VARIABLE = "EDGECAP_TUNING"  # names another file
 
@@ -82,6 +81,8 @@ def remember(bundle_id: str, measured: Sequence[Measurement]) -> Path:
 
 def conditions() -> dict[str, Any]:
     """What measurements depend on beside the bundle: the machine, and the engines' versions."""
+    from edgecap.runtime.machine import machine  # not for those who never tuned
+
     here = machine()
     identity = [here.cpu, here.architecture, *here.features, str(here.cores)]
     return {"machine": hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16], "engines": _versions()}

@@ -57,7 +57,7 @@ def test_the_pmics_rails_are_summed_in_both_formats() -> None:
 def test_a_board_without_a_pmic_has_no_such_source(output: str) -> None:
     with pytest.raises(ValueError, match="shows no rail with volts and amperes"):
         rail_watts(output)
-    assert pmic(lambda: output) is None
+    assert pmic(lambda _: output) is None
 
 
 def test_a_machine_without_vcgencmd_has_no_such_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_machine_without_vcgencmd_has_no_such_source(monkeypatch: pytest.Monke
 
 
 def test_the_pmic_is_asked_again_and_again() -> None:
-    source = pmic(lambda: BARE)
+    source = pmic(lambda _: BARE)
     assert source is not None and source.method == "pmic"
     measured = wait(source, 0.25)
     assert measured.watts == pytest.approx(0.7713, abs=1e-3) and measured.seconds > 0.2

@@ -53,7 +53,7 @@ def test_a_server_is_named_by_its_processor(tmp_path: Path) -> None:
 
 
 def test_of_a_machine_that_says_nothing_nothing_is_made_up(tmp_path: Path) -> None:
-    found, now = machine(tmp_path), condition(tmp_path, run=lambda: "")
+    found, now = machine(tmp_path), condition(tmp_path, run=lambda _: "")
     assert found.features == () and found.cores >= 1 and found.cpu
     assert (now.governor, now.megahertz, now.temperature, now.throttled) == (None, None, None, None)
 
@@ -71,7 +71,7 @@ def test_how_a_board_is_doing(tmp_path: Path) -> None:
         "sys/class/thermal/thermal_zone0/temp": "61750\n",
         "sys/class/thermal/thermal_zone1/temp": "48000\n",
     }
-    now = condition(write(tmp_path, files), run=lambda: "throttled=0x0\n")
+    now = condition(write(tmp_path, files), run=lambda _: "throttled=0x0\n")
     assert (now.governor, now.megahertz, now.temperature, now.throttled) == ("ondemand", 1500, 61.75, ())
 
 
@@ -87,7 +87,7 @@ def test_how_a_board_is_doing(tmp_path: Path) -> None:
     ],
 )
 def test_the_firmwares_flags(answer: str, flags: tuple[str, ...] | None) -> None:
-    assert throttled_flags(lambda: answer) == flags
+    assert throttled_flags(lambda _: answer) == flags
 
 
 def test_without_vcgencmd_there_are_no_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgecap.bench.statistics import Summary, summarize
 from edgecap.runtime.backend import Backend, Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.caption import milliseconds_since
 from edgecap.runtime.captioner import Captioner
 
 WARM_UP = 3
@@ -47,14 +48,14 @@ class TimedBackend:
         """As the engine does."""
         start = time.perf_counter()
         encoded = self._backend.encode(images)
-        self.encodes.append(_milliseconds_since(start))
+        self.encodes.append(milliseconds_since(start))
         return encoded
 
     def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
         """As the engine does."""
         start = time.perf_counter()
         step = self._backend.step(token, h, c, features, keys)
-        self.steps.append(_milliseconds_since(start))
+        self.steps.append(milliseconds_since(start))
         self.hypotheses += token.size
         return step
 
@@ -89,7 +90,7 @@ def measure(
         timed.steps.clear()
         start = time.perf_counter()
         caption = watched.caption(photo, beam=beam)
-        total = _milliseconds_since(start)
+        total = milliseconds_since(start)
         samples.preprocess.append(caption.timings.preprocess_ms)
         samples.encoder += timed.encodes
         samples.step += timed.steps
@@ -104,7 +105,3 @@ def measure(
         hypotheses_per_caption=timed.hypotheses / count,
         images_per_second=count / seconds,
     )
-
-
-def _milliseconds_since(start: float) -> float:
-    return (time.perf_counter() - start) * 1e3

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecap.bench.energy.meter import EnergySource, Measured
+from edgecap.runtime.probes import board_model
 
 ACCURACY = 0.5  # of what a core draws, with clock, load and cooling unknown
 
@@ -33,10 +34,7 @@ ARM, X86 = Profile("an unknown ARM board", 2.5, 1.0), Profile("an unknown x86 ma
 
 def board_profile(root: Path = Path("/"), machine: str = platform.machine()) -> Profile:
     """The profile of this board, or of its kind."""
-    try:
-        model = (root / "proc/device-tree/model").read_text(errors="replace")
-    except OSError:
-        model = ""
+    model = board_model(root)
     for name, profile in BOARDS.items():
         if model.startswith(name):
             return profile

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgecap.bench.energy.meter import EnergySource, PowerMeter
+from edgecap.runtime.probes import file_text
 
 CHIPS = {"ina219": 0.01, "ina226": 0.005}  # with their worst error of current over temperature (datasheets)
 _PERIOD = 0.05  # s; the chips average over some milliseconds themselves
@@ -14,7 +15,7 @@ def power_monitors(root: Path = Path("/")) -> list[EnergySource]:
     """The monitors of this machine, by hwmon number."""
     sources = []
     for folder in sorted(root.glob("sys/class/hwmon/hwmon*")):
-        chip = _text(folder / "name")
+        chip = file_text(folder / "name")
         if chip in CHIPS and (folder / "power1_input").exists():
             sources.append(_monitor(chip, folder / "power1_input"))
     return sources
@@ -26,10 +27,3 @@ def _monitor(chip: str, file: Path) -> EnergySource:
 
     scope = f"all that is behind the {chip.upper()} at {file.parent.name}"
     return EnergySource(chip, scope, CHIPS[chip], lambda: PowerMeter(chip, watts, _PERIOD))
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""

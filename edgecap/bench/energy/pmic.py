@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Callable
 
 from edgecap.bench.energy.meter import EnergySource, PowerMeter
+from edgecap.runtime.probes import Run, vcgencmd
 
 _PERIOD = 0.1  # s; each reading starts a process, and more of them slow down what is measured
-_PATIENCE = 5.0  # s
 ACCURACY = 0.05  # no maker states it; rails sum up to within some percent of a bench supply, less the 5 V devices
 # "  VDD_CORE_A current(7)=1.23456000A" and "  VDD_CORE_V volt(15)=0.87654000V"; or bare, "VDD_CORE_A=1.2346A".
 _LINE = re.compile(r"^\s*(?P<rail>\w+)_(?P<kind>[AV])(?:\s+\w+\(\d+\))?=(?P<value>\d+(?:\.\d+)?)(?P<unit>[AV])\s*$")
-
-Run = Callable[[], str]
 
 
 def rail_watts(output: str) -> dict[str, float]:
@@ -31,28 +27,15 @@ def rail_watts(output: str) -> dict[str, float]:
     return watts
 
 
-def run_vcgencmd() -> str:
-    """What ``vcgencmd pmic_read_adc`` prints. Raises ``OSError``."""
-    try:
-        done = subprocess.run(
-            ["vcgencmd", "pmic_read_adc"], capture_output=True, text=True, timeout=_PATIENCE, check=True
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError("vcgencmd does not answer") from error
-    except subprocess.CalledProcessError as error:
-        raise OSError(f"vcgencmd: {(error.stderr or error.stdout).strip() or error}") from error
-    return done.stdout
-
-
-def pmic(run: Run = run_vcgencmd) -> EnergySource | None:
+def pmic(run: Run = vcgencmd) -> EnergySource | None:
     """The chip, where there is one that answers."""
     try:
-        rail_watts(run())
+        rail_watts(run("pmic_read_adc"))
     except (OSError, ValueError):
         return None
 
     def watts() -> float:
-        return sum(rail_watts(run()).values())
+        return sum(rail_watts(run("pmic_read_adc")).values())
 
     scope = "the board's rails, without devices on 5 V and the converters' own loss"
     return EnergySource("pmic", scope, ACCURACY, lambda: PowerMeter("pmic", watts, _PERIOD))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgecap.bench.energy.meter import CounterMeter, EnergySource, Measured, Meter
 from edgecap.errors import EnergyError
+from edgecap.runtime.probes import file_text
 
 ACCURACY = 0.05  # models of the package against meters: some percent since Haswell (Khan et al. 2018, TOMPECS 3(2))
 _PERIOD = 1.0  # s; the smallest counters wrap after about 40 s at full power
@@ -15,7 +16,7 @@ _STEP = 0.1  # J: updates are a millisecond apart, at up to 100 W
 def packages(root: Path = Path("/")) -> list[Path]:
     """The counters' folders, one a processor package."""
     folders = sorted(root.glob("sys/class/powercap/intel-rapl:*"))
-    return [folder for folder in folders if (folder / "name").exists() and _is_package(folder)]
+    return [folder for folder in folders if file_text(folder / "name").startswith("package")]
 
 
 def rapl(root: Path = Path("/")) -> EnergySource | None:
@@ -64,10 +65,3 @@ def _meter(folder: Path) -> CounterMeter:
     except (OSError, ValueError) as error:
         raise EnergyError(f"rapl: {file} cannot be read: {error}") from error
     return CounterMeter("rapl", joules, _PERIOD, wraps_at, _STEP)
-
-
-def _is_package(folder: Path) -> bool:
-    try:
-        return (folder / "name").read_text().startswith("package")
-    except OSError:
-        return False
