@@ -110,13 +110,15 @@ class TrainConfig:
     label_smoothing: float = 0.0  # share of every target's probability that goes to all words alike
     scheduled_sampling: float = 0.0  # share of the model's own words among those fed in at the end of a stage
     attention_penalty: float = 0.0  # weight of doubly stochastic attention
-    teacher: str = "none"  # none | efficientnet-lite0 (-lite1, -lite2, -lite3) | clip:NAME-OR-FOLDER | captioner:FILE
+    # none | efficientnet-lite0 (-lite1, -lite2, -lite3) | clip:NAME-OR-FOLDER | captioner:FILE (a checkpoint; or a
+    # .toml file, or large.toml for a recipe, which is trained first)
+    teacher: str = "none"
     unlabelled: str = ""  # a folder of photos without captions, to distil on as well
     teacher_views: int = 2  # fixed views of each photo that the teacher is shown; each is mirrored half of the time
     alpha: float = 0.7  # end to end with a teacher: weight of the distance of the pooled features
     beta: float = 0.3  # end to end with a teacher: weight of the words
     spatial: float = 0.0  # end to end with a teacher: weight of the distance of each location
-    task_teachers: str = ""  # checkpoints of captioners, with commas: their word distributions are learnt as well
+    task_teachers: str = ""  # such FILEs of captioners, with commas: their word distributions are learnt as well
     task_share: float = 0.5  # share of the words' loss that is the task teachers'
     temperature: float = 1.0  # of both distributions in it
     task_views: int = 0  # end to end: fixed views that task teachers' features are cached of; 0: any, encoded as seen
@@ -173,6 +175,11 @@ class TrainConfig:
             problems += [f"{name}: {problem}" for problem in stage.problems()]
         if problems:
             raise ConfigError(f"training configuration: {problems[0]}")
+
+    @property
+    def task_teacher_names(self) -> list[str]:
+        """The task teachers one by one."""
+        return [name.strip() for name in self.task_teachers.split(",") if name.strip()]
 
     @property
     def augmentation(self) -> Augmentation:

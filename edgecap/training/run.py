@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgecap.data.karpathy import CaptionDataset
+from edgecap.errors import CheckpointError
 from edgecap.model.checkpoint import load_checkpoint
-from edgecap.training.config import changed_config, load_config
+from edgecap.training.config import TrainConfig, changed_config, load_config
+from edgecap.training.processes import rank
+from edgecap.training.teacher_runs import shared_options, with_teachers
 from edgecap.training.trainer import LAST, RunResult, Trainer
+
+CONFIG = "config.json"  # of a run whose teachers are being trained, so that it has no checkpoint yet
 
 
 def train_run(
@@ -23,12 +29,46 @@ def train_run(
 ) -> RunResult:
     """Train in ``folder``; with ``resume`` by its own configuration, unless a file is given, and with ``overrides``.
 
-    Stages that have begun must keep their options.
+    Stages that have begun must keep their options. A teacher that is named as a configuration is trained first, in a
+    folder within ``folder``.
 
     Raises ``ConfigError``, ``DataError``, ``ImageError`` or ``CheckpointError``; ``say`` gets lines of progress.
     """
+    last = folder / LAST
+    if last.exists() and not resume:
+        raise CheckpointError(last, "a run is there already: continue it with --resume, or name another folder")
     if resume and config_file is None:
-        config = changed_config(load_checkpoint(folder / LAST).config, overrides or {})
+        config = changed_config(_own_config(folder), overrides or {})
     else:
         config = load_config(config_file, overrides or {})
-    return Trainer(config, dataset, folder, resume=resume, say=say).run()
+    taught = with_teachers(config, lambda file: _teacher(file, config, dataset, folder, say))
+    resume = resume and not _only_teachers(folder)
+    return Trainer(config, dataset, folder, resume=resume, say=say, taught=taught).run()
+
+
+def _own_config(folder: Path) -> dict[str, Any]:
+    if _only_teachers(folder):
+        return dict(json.loads((folder / CONFIG).read_bytes()))
+    return load_checkpoint(folder / LAST).config
+
+
+def _only_teachers(folder: Path) -> bool:
+    """Whether the run in a folder was left before its own first step."""
+    return (folder / CONFIG).exists() and not (folder / LAST).exists()
+
+
+def _teacher(
+    file: Path, config: TrainConfig, dataset: CaptionDataset, folder: Path, say: Callable[[str], None]
+) -> Path:
+    """The checkpoint of a teacher, which is trained as far as it is not yet; it shares the run's cached features."""
+    own, run = load_config(file, shared_options(config)), folder / file.stem
+    run.mkdir(parents=True, exist_ok=True)
+    if not (folder / LAST).exists() and rank() == 0:
+        (folder / CONFIG).write_text(json.dumps(config.to_json()), encoding="utf-8")
+    resume = (run / LAST).exists()
+    trainer = Trainer(
+        own, dataset, run, resume=resume, say=lambda line: say(f"{file.stem}: {line}"), cache=folder / "cache"
+    )
+    checkpoint = trainer.run().checkpoint
+    trainer.processes.wait()  # until the first one has written it
+    return checkpoint

@@ -30,7 +30,7 @@ from edgecap.training.progress import progress
 
 def task_teacher(config: TrainConfig, vocabulary: Vocabulary, device: torch.device) -> TaskTeacher | None:
     """The captioners that ``config`` names, if any."""
-    names = [name.strip() for name in config.task_teachers.split(",") if name.strip()]
+    names = config.task_teacher_names
     return TaskTeacher([Path(name) for name in names], vocabulary, config, device) if names else None
 
 

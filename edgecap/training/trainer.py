@@ -56,9 +56,19 @@ class Trainer:
     """One run in one folder: ``last`` and ``best`` checkpoint, ``log.csv``, ``curve.png``, ``cache/``."""
 
     def __init__(
-        self, config: TrainConfig, dataset: CaptionDataset, folder: Path, *, resume: bool, say: Callable[[str], None]
+        self,
+        config: TrainConfig,
+        dataset: CaptionDataset,
+        folder: Path,
+        *,
+        resume: bool,
+        say: Callable[[str], None],
+        taught: TrainConfig | None = None,
+        cache: Path | None = None,
     ) -> None:
+        """``taught`` is the configuration with the files of its teachers; another run's ``cache`` may be shared."""
         self.processes = Processes()
+        taught, self.cache = taught or config, cache or folder / "cache"
         self.device = self.processes.device
         self.config, self.folder = config, folder
         self.say = say if self.processes.first else lambda line: None
@@ -74,9 +84,9 @@ class Trainer:
             self.dims = preset_dims(config.preset, len(self.vocabulary), activation=config.activation)
         self.model = CaptionModel(self.dims, config.dropout)
         data = TrainingData(train, val, self.vocabulary, preprocess_config(self.dims))
-        task = task_teacher(config, self.vocabulary, self.device)
+        task = task_teacher(taught, self.vocabulary, self.device)
         with self.processes.first_goes_first():
-            data = with_pseudo_captions(data, task, config, folder / "cache")
+            data = with_pseudo_captions(data, task, taught, self.cache)
         self.position = Position()
         self._optimizer_state: dict[str, Tensor] = {}
         if saved:
@@ -86,7 +96,7 @@ class Trainer:
         else:
             self._start_backbone(data)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stages, self.head = plan(config, self.model, data, task)
+        self.stages, self.head = plan(taught, self.model, data, task)
         for stage in self.stages:
             stage.share = (self.processes.rank, self.processes.count)
         modules = {"model": self.model, **({"head": self.head} if self.head is not None else {})}
@@ -103,12 +113,10 @@ class Trainer:
             self.log = TrainingLog(folder / "log.csv", step=self.position.step, validated=self.position.batch == 0)
 
     def _saved(self, resume: bool) -> Checkpoint | None:
-        """The checkpoint to resume. Raises if there is one and it is not to be resumed, or has another config."""
-        path = self.folder / LAST
+        """The checkpoint to resume. Raises if it has another config."""
         if not resume:
-            if path.exists():
-                raise CheckpointError(path, "a run is there already: continue it with --resume, or name another folder")
             return None
+        path = self.folder / LAST
         saved = load_checkpoint(path, preset=self.config.preset)
         if not saved.training:
             raise CheckpointError(path, "holds a model without training state and cannot be resumed")
@@ -139,7 +147,7 @@ class Trainer:
         for stage in self.stages:
             if stage.number >= self.position.stage:
                 with self.processes.first_goes_first():
-                    stage.prepare(self.folder / "cache")
+                    stage.prepare(self.cache)
                 self._run_stage(stage)
         captions = any(isinstance(stage, CaptionStage) for stage in self.stages)
         best = self.position.best_cider_d if captions else None
