@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from edgecap.errors import ExportError, brief
+from edgecap.export.channel_alignment import align_channels
 from edgecap.export.shuffle_folding import fold_shuffles
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.shufflenet import ShuffleNetV2
@@ -32,7 +33,7 @@ class EncoderGraph(nn.Module):
         super().__init__()
         self.encoder, self.decoder = copy.deepcopy(model.encoder), model.decoder
         if isinstance(model.encoder.backbone, ShuffleNetV2):
-            self.encoder.backbone = fold_shuffles(model.encoder.backbone)
+            self.encoder.backbone = align_channels(fold_shuffles(model.encoder.backbone))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         features = self.encoder(image)  # (1, L, D)

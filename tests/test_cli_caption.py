@@ -227,7 +227,7 @@ def test_an_interrupt_is_exit_130(tiny_bundle: Path, photo: Photo) -> None:
         process.stdout.readline()  # the first caption is out: now it waits for stdin
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(120) == 130
         assert process.stderr.read() == b""
 
 

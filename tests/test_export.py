@@ -252,10 +252,11 @@ def test_the_cost_of_every_graph_is_recorded(bundle: Path) -> None:
     assert tuple(facts) == GRAPHS
     for name, fact in facts.items():
         assert fact["parameters"] > 10_000 and fact["macs"] > 10_000 and sum(fact["ops"].values()) > 20
-        role, _, runtime = name.split(".")
-        assert {key: fact[key] for key in ("parameters", "macs")} == {
-            key: facts[f"{role}.fp32.{runtime}"][key] for key in ("parameters", "macs")
-        }
+        role, precision, runtime = name.split(".")
+        # In INT8, ONNX Runtime's first convolution takes a channel of zeros beside the image's three.
+        more = 0.02 if (role, precision, runtime) == ("encoder", "int8", "onnx") else 0
+        for key in ("parameters", "macs"):
+            assert 0 <= fact[key] / facts[f"{role}.fp32.{runtime}"][key] - 1 <= more
 
 
 def test_the_card_and_the_ids_of_calibration(bundle: Path, photos: Path) -> None:

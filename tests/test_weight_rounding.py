@@ -411,6 +411,9 @@ def test_onnx_runtime_quantizes_rounded_convolutions_without_further_error(tmp_p
     found = dequantized(tmp_path / "int8.onnx")
     assert len(found) == len(weights)
     for value in found:
+        if value.shape == (4, 4, 3, 3):  # the stem, with a channel of zeros beside the image's
+            assert not value[:, 3].any()
+            value = value[:, :3]
         (name,) = [name for name in weights if weights[name].shape == value.shape]
         np.testing.assert_allclose(value, wanted[name], rtol=1e-6)
         assert np.abs(value - weights[name]).max() > 1e-3
