@@ -29,10 +29,10 @@ from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_I
 class EncoderGraph(nn.Module):
     """Once per photo: image (1, 3, S, S) -> features (1, L, D), keys (1, L, A), h0 (1, H), c0 (1, H)."""
 
-    def __init__(self, model: CaptionModel) -> None:
+    def __init__(self, model: CaptionModel, *, folded: bool = True) -> None:
         super().__init__()
         self.encoder, self.decoder = copy.deepcopy(model.encoder), model.decoder
-        if isinstance(model.encoder.backbone, ShuffleNetV2):
+        if folded and isinstance(model.encoder.backbone, ShuffleNetV2):
             self.encoder.backbone = align_channels(fold_shuffles(model.encoder.backbone))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -53,10 +53,10 @@ class StepGraph(nn.Module):
         return self.decoder.step(token, h, c, features, keys)
 
 
-def export_encoder(model: CaptionModel, path: Path, opset: int) -> None:
-    """Write the fp32 encoder. Raises ``ExportError``."""
+def export_encoder(model: CaptionModel, path: Path, opset: int, *, folded: bool = True) -> None:
+    """Write the fp32 encoder, with its shuffles ``folded`` away or as they are. Raises ``ExportError``."""
     size = model.dims.image_size
-    _export(EncoderGraph(model), (torch.zeros(1, 3, size, size),), "encoder", path, opset, None)
+    _export(EncoderGraph(model, folded=folded), (torch.zeros(1, 3, size, size),), "encoder", path, opset, None)
 
 
 def export_step(model: CaptionModel, path: Path, opset: int) -> None:

@@ -31,7 +31,9 @@ METHODS = {
 }
 
 
-class _PhotoReader(CalibrationDataReader):  # type: ignore[misc]
+class PhotoReader(CalibrationDataReader):  # type: ignore[misc]
+    """Preprocessed photos, (1, 3, S, S) each, as inputs of an encoder."""
+
     def __init__(self, tensors: Iterator[NDArray[np.float32]]) -> None:
         self._tensors = tensors
 
@@ -45,7 +47,7 @@ def quantize_encoder(fp32: Path, int8: Path, tensors: Iterator[NDArray[np.float3
 
     Weights per channel, activations unsigned: on x86 these cost ONNX Runtime half of what signed ones do.
     """
-    reader = _PhotoReader(tensors)
+    reader = PhotoReader(tensors)
     source = _with_four_image_channels(onnx.load_model(fp32))
 
     def quantize() -> None:
