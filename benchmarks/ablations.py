@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from edgecap.benchmarks.quantization import RECIPE, Campaign
+from edgecap.benchmarks.report import say, write_report
 from edgecap.data.karpathy import load_dataset
 from edgecap.errors import EdgecapError
 from edgecap.training.run import train_run
@@ -89,9 +90,9 @@ class Laboratory:
     def make(self, ablation: Ablation) -> None:
         """Train, and write the log."""
         if ablation.needs and ablation.needs not in self.given:
-            _say(f"{ablation.name}: left out, for nothing is given as {ablation.needs}")
+            say(f"{ablation.name}: left out, for nothing is given as {ablation.needs}")
             return
-        _say(f"== {ablation.name}: {ablation.title}")
+        say(f"== {ablation.name}: {ablation.title}")
         folder = self.output / ablation.name
         folder.mkdir(parents=True, exist_ok=True)
         (self.output / "cache").mkdir(exist_ok=True)
@@ -99,7 +100,7 @@ class Laboratory:
             (folder / "cache").symlink_to(Path("..") / "cache")
         overrides = {**ablation.options, **self._path(ablation)}
         resume = (folder / LAST).exists()
-        train_run(self.dataset, folder, overrides=overrides, resume=resume, say=_say)
+        train_run(self.dataset, folder, overrides=overrides, resume=resume, say=say)
         log = {"options": ablation.options, "validations": list(_validations(folder / "log.csv"))}
         if ablation.int8:
             with tempfile.TemporaryDirectory(prefix="edgecap-") as graphs:
@@ -147,10 +148,6 @@ def table() -> list[str]:
     return rows
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGECAP_DATA", help="The dataset, with its photos.")
 @click.option("--text", help="Sentences for language pretraining.")
@@ -173,17 +170,12 @@ def main(
                     laboratory.make(ablation)
                 except EdgecapError as error:
                     raise click.ClickException(str(error)) from error
-    lines = [
-        "# What each option of the training gives",
-        "",
+    protocol = (
         "`python -m edgecap.benchmarks.ablations`, from the logs beside it. Flickr8k val, 1,000 photos, beam 5, fp32, "
         "free-running, after the last epoch of each training. These are short trainings that rank options; the "
-        "models' own logs tell what their longer ones gave.",
-        "",
-        *table(),
-    ]
-    REPORT.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    click.echo(REPORT)
+        "models' own logs tell what their longer ones gave."
+    )
+    write_report(REPORT, "What each option of the training gives", protocol, table())
 
 
 if __name__ == "__main__":

@@ -18,14 +18,12 @@ from typing import Any
 
 import click
 import torch
-from PIL import Image
 
-import edgecap.export
 from edgecap.benchmarks.contest import Contestant, medians
+from edgecap.benchmarks.photos import sample_photo
 from edgecap.data.karpathy import load_dataset
 from edgecap.export.calibration import from_dataset
 from edgecap.export.exporter import ExportRequest, export_bundle
-from edgecap.export.golden import PHOTO
 from edgecap.export.recipe import ExportRecipe
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.checkpoint import Checkpoint, save_checkpoint
@@ -74,11 +72,9 @@ def _rates(contestants: Mapping[float, tuple[Contestant, int]]) -> Curve:
 
 
 def _photo(path: Path, megapixels: float) -> Path:
-    """A JPEG of that size, 4 to 3, of the photo that travels with the exporter."""
+    """A JPEG of that size, 4 to 3."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
-    with Image.open(Path(edgecap.export.__file__).with_name(PHOTO)) as photo:
-        photo.convert("RGB").resize((height * 4 // 3, height), Image.Resampling.BICUBIC).save(path, quality=92)
-    return path
+    return sample_photo(path, height * 4 // 3, height)
 
 
 def _untrained(words: int, data: Path, folder: Path) -> Path:

@@ -19,19 +19,18 @@ import numpy as np
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
-from PIL import Image
 
-import edgecap.export
 from edgecap.bench.cold_start import cold_start
 from edgecap.bench.latency import measure
 from edgecap.benchmarks.captioners import blip_base, own, plain_torch, vit_distilgpt2
 from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.encoders import FP32, INT8, KINDS, Encoders, noise_db
+from edgecap.benchmarks.photos import sample_photo
+from edgecap.benchmarks.report import say, write_report
 from edgecap.data.karpathy import load_dataset
 from edgecap.errors import EdgecapError
 from edgecap.export.bias_folding import fold_projection_bias
 from edgecap.export.calibration import from_dataset
-from edgecap.export.golden import PHOTO
 from edgecap.export.graph_facts import graph_facts
 from edgecap.export.graph_maker import GraphMaker
 from edgecap.export.recipe import ExportRecipe
@@ -79,7 +78,7 @@ class Peers:
         self.loaded = load_checkpoint(checkpoint)
         self.vocabulary, self.preprocess = self.loaded.vocabulary, preprocess_config(self.loaded.dims)
         self.data = data
-        self.small, self.large = (_photo(folder / f"{name}.jpg", *size) for name, size in PHOTOS.items())
+        self.small, self.large = (sample_photo(folder / f"{name}.jpg", *size) for name, size in PHOTOS.items())
         self.targets: list[Target] = []
 
     def encoders(self) -> list[str]:
@@ -88,7 +87,7 @@ class Peers:
         options = default_generation(self.vocabulary).options(self.vocabulary)
         calibration = from_dataset(load_dataset(self.data), recipe)
         model = fold_projection_bias(self.loaded.model())
-        maker = GraphMaker(model, recipe, calibration, self.preprocess, self.vocabulary, options, self.folder, _say)
+        maker = GraphMaker(model, recipe, calibration, self.preprocess, self.vocabulary, options, self.folder, say)
         maker.make()
         encoders = Encoders(maker, to_tensor(self.small, self.preprocess))
         groups = [
@@ -98,7 +97,7 @@ class Peers:
         exact = encoders.features()
         noise = [noise_db(one.run(), exact) for one in contestants]
         products = list(_matrix_products())
-        _say(f"timing {len(contestants)} encoders")
+        say(f"timing {len(contestants)} encoders")
         times = medians([*contestants, *products], self.rounds, SECONDS)
         limit = graph_facts(maker.path("encoder", "onnx", FP32))["macs"] / MATRIX**3 * min(times[len(contestants) :])
         found = {(one.name, one.kind): time for one, time in zip(contestants, times, strict=False)}
@@ -146,7 +145,7 @@ class Peers:
         contestants = [own(captioner, self.small) for captioner in opened]
         contestants.append(plain_torch(self.loaded.model().eval(), self.vocabulary, self.preprocess, self.small))
         contestants += [make(self.small, tokens) for make in (vit_distilgpt2, blip_base)]
-        _say(f"timing {len(contestants)} captioners")
+        say(f"timing {len(contestants)} captioners")
         times = medians(contestants, self.rounds, SECONDS)
         ours = min(times[: len(opened)])
         by_name = dict(zip((one.name for one in contestants), times, strict=True))
@@ -193,13 +192,6 @@ class Peers:
         self.targets.append(Target("peak memory", memory, 150, unit=" MB"))
 
 
-def _photo(path: Path, width: int, height: int) -> Path:
-    """A JPEG of that size, of the photo that travels with the exporter."""
-    with Image.open(Path(edgecap.export.__file__).with_name(PHOTO)) as photo:
-        photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC).save(path, quality=92)
-    return path
-
-
 def _has(bundle: Path, runtime: str) -> bool:
     return bool(Bundle.open(bundle).precisions(runtime))
 
@@ -232,10 +224,6 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGECAP_DATA", required=True, help="To calibrate on.")
 @click.option("--model", default="models/base", type=click.Path(path_type=Path), show_default=True)
@@ -259,12 +247,11 @@ def main(data: Path, model: Path, tiny: Path, rounds: int, output: Path) -> None
         ) from error
     here = machine()
     processor = f"{here.cpu}, {here.cores} cores ({', '.join(here.features)})"
-    lines = [
-        "# edgecap beside its peers",
-        "",
+    protocol = (
         f"`python -m edgecap.benchmarks.peers`, {date.today()}, {processor}, one thread, medians of {rounds} rounds in "
-        f"turns. {_versions()}, Python {platform.python_version()}.",
-        "",
+        f"turns. {_versions()}, Python {platform.python_version()}."
+    )
+    tables = [
         "## Encoders",
         "",
         *encoders,
@@ -279,8 +266,7 @@ def main(data: Path, model: Path, tiny: Path, rounds: int, output: Path) -> None
         "|---|---|---|---|",
         *(target.row() for target in peers.targets),
     ]
-    output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    click.echo(output)
+    write_report(output, "edgecap beside its peers", protocol, tables)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from edgecap.benchmarks.report import say, write_report
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.evaluation import protocol_of, protocol_text
 from edgecap.export.bias_folding import fold_projection_bias
@@ -78,7 +79,7 @@ class Campaign:
             self.vocabulary,
             self.options,
             folder,
-            lambda line: click.echo(line, err=True),
+            say,
         )
         self.recipe, self.calibration = recipe, self.maker.calibration
         self.maker.make_fp32()
@@ -124,19 +125,17 @@ def main(checkpoint: Path, data: Path, output: Path, attempts: str | None) -> No
         campaign = Campaign(checkpoint, load_dataset(data), Path(folder))
         rows = [(attempt, *result) for attempt in chosen for result in campaign.results(attempt)]
     protocol = protocol_of(campaign.dataset.name, "val", len(campaign.photos), campaign.options)
-    lines = [
-        "# INT8 against fp32: what was tried",
-        "",
+    text = (
         f"`python -m edgecap.benchmarks.quantization {checkpoint.name}`, {date.today()}, {platform.machine()}; "
         f"{protocol['dataset']} val, {protocol_text(protocol)}. Each attempt is held against the fp32 graphs of its "
-        "engine.",
-        "",
+        "engine."
+    )
+    table = [
         "| attempt | engine | CIDEr-D | change | identical captions | greedy | median first diverging word |",
         "|---|---|---|---|---|---|---|",
         *(_row(attempt.name, runtime, scores) for attempt, runtime, scores in rows),
     ]
-    output.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    click.echo(output)
+    write_report(output, "INT8 against fp32: what was tried", text, table)
 
 
 def _row(name: str, runtime: str, scores: Mapping[str, Any]) -> str:
