@@ -1,6 +1,6 @@
 """What each option of the training gives: short trainings that differ in one thing, and a table of their logs.
 
-python -m edgecap.benchmarks.ablations --data flickr8k/ --text sentences.tsv --backbone-weights shufflenet.safetensors
+python -m edgecap.benchmarks.ablations --data flickr8k/ --text sentences.tsv --detector FILE --task-teachers FILE
 
 The logs are kept, so that the table can be written again without training: ``--table-only``.
 """
@@ -11,7 +11,7 @@ import csv
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,26 @@ from edgecap.training.trainer import BEST, LAST
 LOGS = Path(__file__).with_name("ablations")
 REPORT = Path(__file__).with_name("ABLATIONS.md")
 
-# Three epochs of words on the features of a frozen backbone: enough to see an effect of a point, in six minutes each.
-SHORT = {"preset": "plus", "frozen.epochs": 3, "end_to_end.epochs": 0}
+# Of options that name files, the flag that brings the file.
+BACKBONE, DETECTOR = {"backbone_weights": "backbone"}, {"backbone_weights": "detector"}
+TEXT, TEACHERS = {"language.text": "text"}, {"task_teachers": "task_teachers"}
+
+# Three epochs of words on the features of a frozen backbone that has seen no captions: enough to see an effect of a
+# point, in some minutes each.
+SHORT = {
+    "preset": "tiny",
+    "dropout": 0.3,
+    "views": 2,
+    "frozen.epochs": 3,
+    "frozen.learning_rate": 1e-3,
+    "end_to_end.epochs": 0,
+}
 # ShuffleNetV2 from weights of a detector, whose BatchNorm statistics are not of photos.
-DETECTOR = {**SHORT, "preset": "base", "recalibrate_batchnorm": True}
+RECALIBRATED = {**SHORT, "recalibrate_batchnorm": True}
 TUNED = {
-    **DETECTOR,
+    **RECALIBRATED,
     "frozen.epochs": 0,
-    "end_to_end.epochs": 3,
+    "end_to_end.epochs": 2,
     "end_to_end.learning_rate": 8e-4,
     "end_to_end.backbone_learning_rate": 8e-4,
 }
@@ -48,35 +60,31 @@ class Ablation:
     title: str
     options: Mapping[str, Any]
     against: str = ""
-    needs: str = ""  # the command's option that it cannot be made without: the name of one of the training's
+    files: Mapping[str, str] = field(default_factory=lambda: BACKBONE)  # options and the flags that name their files
     int8: bool = False  # also quantized
 
 
-def _plus(name: str, title: str, changes: Mapping[str, Any], needs: str = "") -> Ablation:
-    return Ablation(name, title, {**SHORT, **changes}, against="baseline", needs=needs)
-
-
-def _base(name: str, title: str, options: Mapping[str, Any], against: str = "", *, int8: bool = False) -> Ablation:
-    return Ablation(name, title, options, against, needs="backbone_weights", int8=int8)
+def _changed(name: str, title: str, changes: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Ablation:
+    return Ablation(name, title, {**SHORT, **changes}, "baseline", {**BACKBONE, **(files or {})})
 
 
 ABLATIONS = (
-    Ablation("baseline", "`plus`, frozen backbone, 3 epochs of words", SHORT),
-    _plus("seed", "another seed: what is noise", {"seed": 2}),
-    _plus("label_smoothing", "label smoothing 0.1", {"label_smoothing": 0.1}),
-    _plus("scheduled_sampling", "scheduled sampling, up to 0.25", {"scheduled_sampling": 0.25}),
-    _plus("attention_penalty", "doubly stochastic attention, weight 1", {"attention_penalty": 1.0}),
-    _plus("ema", "averaged weights, decay 0.99", {"ema": 0.99}),
-    _plus("one_view", "no augmentation", {"views": 1}),
-    _plus("keep_aspect", "random crops that keep the aspect", {"keep_aspect": True}),
-    _plus("longer", "6 epochs instead of 3", {"frozen.epochs": 6}),
-    _plus("language", "language pretraining, 1 epoch", {"language.epochs": 1}, needs="language.text"),
-    _plus("self_critical", "rewards, 2 epochs", {"self_critical.epochs": 2, "self_critical.learning_rate": 5e-5}),
-    _plus("task_teacher", "word distributions of `large`", {}, needs="task_teachers"),
-    _base("detector", "`base`, a detector's backbone, frozen", {**DETECTOR, "recalibrate_batchnorm": False}),
-    _base("recalibrated", "its BatchNorm recalibrated", DETECTOR, "detector"),
-    _base("relu", "`base`, end to end, ReLU", TUNED, int8=True),
-    _base("leaky_relu", "LeakyReLU", {**TUNED, "activation": "leaky_relu"}, "relu", int8=True),
+    Ablation("baseline", "`tiny`, frozen backbone of `base`, 3 epochs of words", SHORT),
+    _changed("seed", "another seed: what is noise", {"seed": 2}),
+    _changed("label_smoothing", "label smoothing 0.1", {"label_smoothing": 0.1}),
+    _changed("scheduled_sampling", "scheduled sampling, up to 0.25", {"scheduled_sampling": 0.25}),
+    _changed("attention_penalty", "doubly stochastic attention, weight 1", {"attention_penalty": 1.0}),
+    _changed("ema", "averaged weights, decay 0.99", {"ema": 0.99}),
+    _changed("one_view", "no augmentation", {"views": 1}),
+    _changed("keep_aspect", "random crops that keep the aspect", {"keep_aspect": True}),
+    _changed("longer", "6 epochs instead of 3", {"frozen.epochs": 6}),
+    _changed("language", "language pretraining, 1 epoch", {"language.epochs": 1}, TEXT),
+    _changed("self_critical", "rewards, 2 epochs", {"self_critical.epochs": 2, "self_critical.learning_rate": 5e-5}),
+    _changed("task_teacher", "word distributions of `large`", {}, TEACHERS),
+    Ablation("detector", "`tiny`, frozen backbone of a detector", SHORT, files=DETECTOR),
+    Ablation("recalibrated", "its BatchNorm recalibrated", RECALIBRATED, "detector", DETECTOR),
+    Ablation("relu", "that end to end, 2 epochs, ReLU", TUNED, files=DETECTOR, int8=True),
+    Ablation("leaky_relu", "LeakyReLU", {**TUNED, "activation": "leaky_relu"}, "relu", DETECTOR, int8=True),
 )
 
 
@@ -89,8 +97,8 @@ class Laboratory:
 
     def make(self, ablation: Ablation) -> None:
         """Train, and write the log."""
-        if ablation.needs and ablation.needs not in self.given:
-            say(f"{ablation.name}: left out, for nothing is given as {ablation.needs}")
+        if missing := [flag for flag in ablation.files.values() if flag not in self.given]:
+            say(f"{ablation.name}: left out, for nothing is given as {missing[0]}")
             return
         say(f"== {ablation.name}: {ablation.title}")
         folder = self.output / ablation.name
@@ -98,7 +106,7 @@ class Laboratory:
         (self.output / "cache").mkdir(exist_ok=True)
         if not (folder / "cache").exists():
             (folder / "cache").symlink_to(Path("..") / "cache")
-        overrides = {**ablation.options, **self._path(ablation)}
+        overrides = {**ablation.options, **{name: self.given[flag] for name, flag in ablation.files.items()}}
         resume = (folder / LAST).exists()
         train_run(self.dataset, folder, overrides=overrides, resume=resume, say=say)
         log = {"options": ablation.options, "validations": list(_validations(folder / "log.csv"))}
@@ -107,9 +115,6 @@ class Laboratory:
                 log["int8"] = dict(Campaign(folder / BEST, self.dataset, Path(graphs)).results(RECIPE))
         LOGS.mkdir(exist_ok=True)
         _log_path(ablation).write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
-
-    def _path(self, ablation: Ablation) -> dict[str, str]:
-        return {ablation.needs: self.given[ablation.needs]} if ablation.needs else {}
 
 
 def _validations(path: Path) -> Iterator[dict[str, Any]]:
@@ -150,20 +155,21 @@ def table() -> list[str]:
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGECAP_DATA", help="The dataset, with its photos.")
+@click.option(
+    "--backbone", default="models/base/encoder.safetensors", show_default=True, help="Weights of a ShuffleNetV2."
+)
+@click.option("--detector", help="Weights of a detector's ShuffleNetV2.")
 @click.option("--text", help="Sentences for language pretraining.")
-@click.option("--backbone-weights", help="Weights of ShuffleNetV2 for the trainings of `base`.")
 @click.option("--task-teachers", help="Checkpoints of captioners of the preset `large`, with commas.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/ablations"), show_default=True)
 @click.option("--only", help="Names of ablations, with commas, instead of all that have no log yet.")
 @click.option("--table-only", is_flag=True, help="Train nothing: write the table of the logs that are there.")
-def main(
-    data: Path | None, output: Path, only: str | None, table_only: bool, text: str | None, **given: str | None
-) -> None:
+def main(data: Path | None, output: Path, only: str | None, table_only: bool, **given: str | None) -> None:
     """Train each ablation that has no log yet, and write the table."""
     if not table_only:
         if data is None:
             raise click.UsageError("name the --data, or write the --table-only")
-        laboratory = Laboratory(data, output, {"language.text": text, **given})
+        laboratory = Laboratory(data, output, given)
         for ablation in ABLATIONS:
             if ablation.name in only.split(",") if only else not _log_path(ablation).exists():
                 try:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def config(ablation: Ablation) -> TrainConfig:
-    return load_config(None, {**ablation.options, **({ablation.needs: "a-file"} if ablation.needs else {})})
+    return load_config(None, {**ablation.options, **{name: f"{flag}-file" for name, flag in ablation.files.items()}})
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
@@ -50,13 +50,13 @@ def test_a_table_is_made_by_training(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ablations, "LOGS", tmp_path / "logs")
     monkeypatch.setattr(ablations, "REPORT", tmp_path / "table.md")
     short = {**PLAIN, "frozen.epochs": 1}
-    baseline = Ablation("baseline", "as it is", short)
-    smooth = Ablation("smooth", "smooth labels", {**short, "label_smoothing": 0.1}, "baseline")
-    language = Ablation("language", "with words", short, "baseline", needs="language.text")
+    baseline = Ablation("baseline", "as it is", short, files={})
+    smooth = Ablation("smooth", "smooth labels", {**short, "label_smoothing": 0.1}, "baseline", {})
+    language = Ablation("language", "with words", short, "baseline", {"language.text": "text"})
     monkeypatch.setattr(ablations, "ABLATIONS", (baseline, smooth, language))
     arguments = ["--data", str(data), "-o", str(tmp_path / "runs")]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert result.exit_code == 0 and "language: left out, for nothing is given as language.text" in result.output
+    assert result.exit_code == 0 and "language: left out, for nothing is given as text" in result.output
     log = json.loads((tmp_path / "logs" / "baseline.json").read_bytes())
     (validation,) = log["validations"]
     rows = (tmp_path / "table.md").read_text().splitlines()
