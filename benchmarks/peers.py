@@ -37,7 +37,7 @@ from edgecap.export.recipe import ExportRecipe
 from edgecap.model.checkpoint import load_checkpoint
 from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
-from edgecap.runtime import load
+from edgecap.runtime import Captioner, load
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.machine import machine
 from edgecap.runtime.manifest import RUNTIMES
@@ -157,31 +157,42 @@ class Peers:
     def costs(self) -> None:
         """What has a target beside the encoder."""
         with load(self.bundle, threads=1) as captioner:
-            greedy = measure(captioner, [self.large], 60, beam=1)
-            images = Contestant("", "", lambda: load_image(self.large, self.preprocess))
-            (cheapest,) = medians([images], self.rounds, SECONDS)
-            engine = greedy.encoder.p50 + greedy.steps_per_caption * greedy.step.p50
-            self.targets.append(
-                Target(
-                    "12 megapixels to text / (decode + encoder + steps)", greedy.total.p50 / (cheapest + engine), 1.3
-                )
-            )
-            one = Contestant("", "", lambda: captioner.caption(self.small, beam=1))
-            five = Contestant("", "", lambda: captioner.caption(self.small, beam=5))
-            times = medians([one, five], self.rounds, SECONDS)
-            self.targets.append(Target("beam 5 / greedy, a caption of 1 megapixel", times[1] / times[0], 1.8))
+            self._large_photo(captioner)
+            self._beam(captioner)
+            if self.tiny is not None:
+                self._tiny(captioner, self.tiny)
         with load(self.bundle, threads=2) as captioner:
-            photos = [self.small] * BATCH
-            single = Contestant("", "", lambda: [captioner.caption(photo) for photo in photos])
-            batch = Contestant("", "", lambda: captioner.caption_batch(photos))
-            times = medians([single, batch], self.rounds, SECONDS)
-            self.targets.append(
-                Target(f"{BATCH} photos one by one / as a batch, two threads", times[0] / times[1], 1.5, at_least=True)
-            )
-        if self.tiny is not None:
-            with load(self.bundle, threads=1) as base, load(self.tiny, threads=1) as tiny:
-                times = medians([own(tiny, self.small), own(base, self.small)], self.rounds, SECONDS)
-                self.targets.append(Target("tiny / base, file to text, greedy", times[0] / times[1], 0.6))
+            self._batch(captioner)
+        self._start()
+
+    def _large_photo(self, captioner: Captioner) -> None:
+        greedy = measure(captioner, [self.large], 60, beam=1)
+        images = Contestant("", "", lambda: load_image(self.large, self.preprocess))
+        (cheapest,) = medians([images], self.rounds, SECONDS)
+        engine = greedy.encoder.p50 + greedy.steps_per_caption * greedy.step.p50
+        ratio = greedy.total.p50 / (cheapest + engine)
+        self.targets.append(Target("12 megapixels to text / (decode + encoder + steps)", ratio, 1.3))
+
+    def _beam(self, captioner: Captioner) -> None:
+        one = Contestant("", "", lambda: captioner.caption(self.small, beam=1))
+        five = Contestant("", "", lambda: captioner.caption(self.small, beam=5))
+        times = medians([one, five], self.rounds, SECONDS)
+        self.targets.append(Target("beam 5 / greedy, a caption of 1 megapixel", times[1] / times[0], 1.8))
+
+    def _tiny(self, captioner: Captioner, bundle: Path) -> None:
+        with load(bundle, threads=1) as tiny:
+            times = medians([own(tiny, self.small), own(captioner, self.small)], self.rounds, SECONDS)
+        self.targets.append(Target("tiny / base, file to text, greedy", times[0] / times[1], 0.6))
+
+    def _batch(self, captioner: Captioner) -> None:
+        photos = [self.small] * BATCH
+        single = Contestant("", "", lambda: [captioner.caption(photo) for photo in photos])
+        batch = Contestant("", "", lambda: captioner.caption_batch(photos))
+        times = medians([single, batch], self.rounds, SECONDS)
+        what = f"{BATCH} photos one by one / as a batch, two threads"
+        self.targets.append(Target(what, times[0] / times[1], 1.5, at_least=True))
+
+    def _start(self) -> None:
         starts = [
             cold_start(self.small, bundle=self.bundle, backend="auto", precision="auto", threads=1, beam=None)
             for _ in range(self.rounds)
