@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import onnx
+import torch
+
 from edgecap.export.calibration import CalibrationSet
 from edgecap.export.graphs import export_encoder, export_step
 from edgecap.export.half_storage import store_half
@@ -13,6 +16,7 @@ from edgecap.export.layer_inputs import Feeds, Moments, input_moments
 from edgecap.export.layer_noise import LayerNoise, onnx_layer_noise, tflite_layer_noise
 from edgecap.export.quantization import quantize_encoder, quantize_step
 from edgecap.export.recipe import ExportRecipe
+from edgecap.export.scale_sharing import capped
 from edgecap.export.tflite import convert_encoder, convert_step
 from edgecap.export.weight_rounding import round_weights
 from edgecap.model.captioner import CaptionModel
@@ -67,7 +71,11 @@ class GraphMaker:
     def make_fp32(self) -> None:
         """Make the graphs that all others are made from. Raises ``ExportError``."""
         self.say("fp32 ONNX graphs")
-        export_encoder(self.model, self.path("encoder", "onnx", "fp32"), self.recipe.opset)
+        tensors = (
+            self.calibration.tensors(self.preprocess) if self.calibration and "int8" in self.recipe.precisions else ()
+        )
+        photos = map(torch.from_numpy, tensors)
+        export_encoder(self.model, self.path("encoder", "onnx", "fp32"), self.recipe.opset, photos=photos)
         export_step(self.model, self.path("decoder_step", "onnx", "fp32"), self.recipe.opset)
         if "tflite" in self.recipe.runtimes:
             self.say("fp32 TFLite graphs")
@@ -85,6 +93,7 @@ class GraphMaker:
         recipe, source = self.recipe, self.calibration.source
         self.say(f"weights to INT8, measured on {len(self.calibration.ids)} photos of {source}")
         encoder = self._rounded("encoder", self._encoder_moments(), per_channel=True)
+        onnx.save_model(capped(onnx.load_model(encoder)), encoder)
         step_moments = input_moments(self.path("decoder_step", "onnx", "fp32"), self.step_samples())
         if "onnx" in recipe.runtimes:
             self.say(f"INT8 ONNX graphs, calibrating on {len(self.calibration.ids)} photos of {source}")

@@ -19,6 +19,7 @@ from torch.export import Dim
 
 from edgecap.errors import ExportError, brief
 from edgecap.export.channel_alignment import align_channels
+from edgecap.export.scale_sharing import share_scales
 from edgecap.export.shuffle_folding import fold_shuffles
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.shufflenet import ShuffleNetV2
@@ -29,11 +30,12 @@ from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_I
 class EncoderGraph(nn.Module):
     """Once per photo: image (1, 3, S, S) -> features (1, L, D), keys (1, L, A), h0 (1, H), c0 (1, H)."""
 
-    def __init__(self, model: CaptionModel, *, folded: bool = True) -> None:
+    def __init__(self, model: CaptionModel, *, folded: bool = True, photos: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.encoder, self.decoder = copy.deepcopy(model.encoder), model.decoder
         if folded and isinstance(model.encoder.backbone, ShuffleNetV2):
             self.encoder.backbone = align_channels(fold_shuffles(model.encoder.backbone))
+            share_scales(self.encoder.backbone, photos)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         features = self.encoder(image)  # (1, L, D)
@@ -53,10 +55,16 @@ class StepGraph(nn.Module):
         return self.decoder.step(token, h, c, features, keys)
 
 
-def export_encoder(model: CaptionModel, path: Path, opset: int, *, folded: bool = True) -> None:
-    """Write the fp32 encoder, with its shuffles ``folded`` away or as they are. Raises ``ExportError``."""
+def export_encoder(
+    model: CaptionModel, path: Path, opset: int, *, folded: bool = True, photos: Iterable[Tensor] = ()
+) -> None:
+    """Write the fp32 encoder, with its shuffles ``folded`` away or as they are. Raises ``ExportError``.
+
+    ``photos``, (1, 3, S, S) each, are what branches get their shared scales from.
+    """
     size = model.dims.image_size
-    _export(EncoderGraph(model, folded=folded), (torch.zeros(1, 3, size, size),), "encoder", path, opset, None)
+    graph = EncoderGraph(model, folded=folded, photos=photos)
+    _export(graph, (torch.zeros(1, 3, size, size),), "encoder", path, opset, None)
 
 
 def export_step(model: CaptionModel, path: Path, opset: int) -> None:

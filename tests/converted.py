@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from edgecap.export.graphs import export_encoder, export_step
 from edgecap.export.half_storage import store_half
 from edgecap.export.layer_inputs import input_moments
 from edgecap.export.recipe import ExportRecipe
+from edgecap.export.scale_sharing import capped
 from edgecap.export.tflite import convert_encoder, convert_step
 from edgecap.export.weight_rounding import round_weights
 from edgecap.model import efficientnet, shufflenet
@@ -76,8 +78,11 @@ def _make(folder: Path, preset: str, name: str) -> Path:
     role, precision, runtime = name.split(".")
     target = folder / name
     if name.endswith(".fp32.onnx"):
-        export = export_encoder if role == "encoder" else export_step
-        export(captioner(preset), target, ExportRecipe().opset)
+        if role == "encoder":
+            photos = (torch.from_numpy(feeds["image"]) for feeds in encoder_samples())
+            export_encoder(captioner(preset), target, ExportRecipe().opset, photos=photos)
+        else:
+            export_step(captioner(preset), target, ExportRecipe().opset)
         return target
     if precision == "fp16":
         store_half(write_graph(folder, preset, f"{role}.fp32.{runtime}"), target, role)
@@ -87,6 +92,8 @@ def _make(folder: Path, preset: str, name: str) -> Path:
         samples = encoder_samples() if role == "encoder" else step_samples(preset)
         moments = input_moments(source, samples)
         round_weights(source, target, role, moments, ExportRecipe(), per_channel=role == "encoder")
+        if role == "encoder":
+            onnx.save_model(capped(onnx.load_model(target)), target)
     elif role == "encoder":
         convert_encoder(source, target, images(8) if precision == "int8" else None)
     else:

@@ -134,6 +134,7 @@ class TestGraphs:
         kinds = Counter(operator.kind for operator in found)
         units = sum(count for count, _ in SHUFFLE_STAGES)
         assert kinds["TRANSPOSE"] == kinds["SPLIT"] == kinds["GATHER"] == 0
+        assert kinds["QUANTIZE"] == 0  # all that is concatenated has one scale
         assert kinds["RESHAPE"] == 1  # the map as locations
         assert kinds["CONCATENATION"] == units  # what each unit but the first of a stage reads, and its end
         assert kinds["DEPTHWISE_CONV_2D"] == units + len(SHUFFLE_STAGES)  # both branches where the stride is 2
