@@ -53,6 +53,15 @@ class OptionError(EdgecapError, ValueError):
     """An option with a value that cannot work."""
 
 
+class TuningError(EdgecapError, ValueError):
+    """Measurements of this machine that cannot be believed; captioning goes on without."""
+
+    def __init__(self, path: Source, problem: str) -> None:
+        super().__init__(f"{path}: {problem}: run  edgecap bench --sweep  again")
+        self.path = path
+        self.problem = problem
+
+
 class MissingExtraError(EdgecapError, ImportError):
     """A library is absent that one of the extras installs."""
 

@@ -1,23 +1,30 @@
-"""Which engines there are, by the name of the graphs they run."""
+"""Which engines there are, by the name of the graphs they run. None is imported before it is started."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from edgecap.errors import MissingExtraError, Source
-from edgecap.runtime.backend import Backend
-from edgecap.runtime.litert_backend import LIBRARIES, LiteRtBackend
-from edgecap.runtime.onnx_backend import OnnxBackend
 
-_ENGINES: dict[str, Callable[[bytes, bytes, int, Source], Backend]] = {"onnx": OnnxBackend, "tflite": LiteRtBackend}
+if TYPE_CHECKING:
+    from edgecap.runtime.backend import Backend
+
+ONNX_LIBRARY = "onnxruntime"
+# LiteRT's, with the module of the class Interpreter. In order of preference: the first is maintained, the second is
+# small, the third is a whole TensorFlow.
+LITERT_LIBRARIES = {
+    "ai_edge_litert": "ai_edge_litert.interpreter",
+    "tflite_runtime": "tflite_runtime.interpreter",
+    "tensorflow": "tensorflow.lite.python.interpreter",
+}
+LIBRARIES = {"onnx": (ONNX_LIBRARY,), "tflite": tuple(LITERT_LIBRARIES)}  # by runtime
 PACKAGES = ("onnxruntime", "ai-edge-litert", "tflite-runtime", "tensorflow")  # in which the engines come
-_LIBRARIES = {"onnx": ("onnxruntime",), "tflite": tuple(LIBRARIES)}
 
 
 def installed(runtime: str) -> bool:
-    """Whether a library that runs the graphs of ``runtime`` (onnx or tflite) can be imported; imports none."""
-    return any(find_spec(library) for library in _LIBRARIES[runtime])
+    """Whether a library that runs the graphs of ``runtime`` (onnx or tflite) can be found; imports none."""
+    return any(find_spec(library) for library in LIBRARIES[runtime])
 
 
 def require(runtime: str) -> None:
@@ -28,4 +35,10 @@ def require(runtime: str) -> None:
 
 def start(runtime: str, encoder: bytes, decoder_step: bytes, threads: int, source: Source) -> Backend:
     """Both graphs, given as bytes, in the engine of ``runtime``; errors are those of the engine's class."""
-    return _ENGINES[runtime](encoder, decoder_step, threads, source)
+    if runtime == "onnx":
+        from edgecap.runtime.onnx_backend import OnnxBackend
+
+        return OnnxBackend(encoder, decoder_step, threads, source)
+    from edgecap.runtime.litert_backend import LiteRtBackend
+
+    return LiteRtBackend(encoder, decoder_step, threads, source)

@@ -14,18 +14,12 @@ from numpy.typing import NDArray
 
 from edgecap.errors import BundleError, EngineError, MissingExtraError, Source, UnsupportedGraphError, brief
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.engines import LITERT_LIBRARIES
 from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
 from edgecap.runtime.quiet_start import quiet_start
 
 ENCODE = "encode"  # the encoder's signature: image (1, S, S, 3) -> features, keys, h0, c0
 STEP = "step_"  # and the number of hypotheses: a decoder step's graph has one signature for each number that it takes
-
-# In order of preference: the first is maintained, the second is small, the third is a whole TensorFlow.
-LIBRARIES = {
-    "ai_edge_litert": "ai_edge_litert.interpreter",
-    "tflite_runtime": "tflite_runtime.interpreter",
-    "tensorflow": "tensorflow.lite.python.interpreter",
-}
 
 
 class LiteRtBackend:
@@ -210,7 +204,7 @@ class _Graph:
 
 
 def _engine() -> _Engine:
-    for library, module in LIBRARIES.items():
+    for library, module in LITERT_LIBRARIES.items():
         try:
             interpreter = importlib.import_module(module).Interpreter
         except ImportError:

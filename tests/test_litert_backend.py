@@ -22,6 +22,7 @@ from tiny_tflite import edited
 from edgecap.errors import BundleError, EngineError, MissingExtraError, UnsupportedGraphError
 from edgecap.runtime import Captioner, litert_backend, load
 from edgecap.runtime.backend import Encoded, FloatArray, Step
+from edgecap.runtime.engines import LITERT_LIBRARIES
 from edgecap.runtime.litert_backend import LiteRtBackend
 from edgecap.runtime.onnx_backend import OnnxBackend
 from edgecap.runtime.quiet_start import quiet_start
@@ -199,11 +200,11 @@ def test_a_run_that_fails_is_one_line(backend: LiteRtBackend, capfd: pytest.Capt
 
 
 def test_libraries_are_tried_in_order(tflite_graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(litert_backend.LIBRARIES) == ["ai_edge_litert", "tflite_runtime", "tensorflow"]
+    assert list(LITERT_LIBRARIES) == ["ai_edge_litert", "tflite_runtime", "tensorflow"]
     absent = {"nowhere": "nowhere.interpreter"}
-    monkeypatch.setattr(litert_backend, "LIBRARIES", {**absent, **litert_backend.LIBRARIES})
+    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**absent, **LITERT_LIBRARIES})
     assert LiteRtBackend(*tflite_graphs["fp32"], 1).name.startswith("ai-edge-litert ")
-    monkeypatch.setattr(litert_backend, "LIBRARIES", absent)
+    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", absent)
     with pytest.raises(MissingExtraError, match=r"LiteRT is not installed: .*edgecap\[tflite\]"):
         LiteRtBackend(*tflite_graphs["fp32"], 1)
 
