@@ -14,8 +14,8 @@ EXIT_USAGE = 2  # the command line itself was wrong
 Source = str | PathLike[str]
 
 
-def brief(error: BaseException) -> str:
-    """What a library's error says, on one line and of bearable length, to be part of a message of ours."""
+def brief(error: object) -> str:
+    """What a library or a program says, on one line and of bearable length, to be part of a message of ours."""
     return " ".join(str(error).split())[:300]
 
 

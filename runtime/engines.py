@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from edgecap.errors import MissingExtraError, Source
+from edgecap.errors import EdgecapError, EngineError, MissingExtraError, Source, brief
 
 if TYPE_CHECKING:
     from edgecap.runtime.backend import Backend
@@ -20,6 +20,7 @@ LITERT_LIBRARIES = {
 }
 LIBRARIES = {"onnx": (ONNX_LIBRARY,), "tflite": tuple(LITERT_LIBRARIES)}  # by runtime
 PACKAGES = ("onnxruntime", "ai-edge-litert", "tflite-runtime", "tensorflow")  # in which the engines come
+_NAMES = {"onnx": "ONNX Runtime", "tflite": "LiteRT"}
 
 
 def installed(runtime: str) -> bool:
@@ -30,7 +31,14 @@ def installed(runtime: str) -> bool:
 def require(runtime: str) -> None:
     """Raise :class:`~edgecap.errors.MissingExtraError` when :func:`installed` says no."""
     if not installed(runtime):
-        raise MissingExtraError({"onnx": "ONNX Runtime", "tflite": "LiteRT"}[runtime], runtime)
+        raise MissingExtraError(_NAMES[runtime], runtime)
+
+
+def not_imported(runtime: str, library: str, error: ImportError) -> EdgecapError:
+    """What to raise for a library that does not import: it is not installed, or it is and does not work."""
+    if isinstance(error, ModuleNotFoundError) and error.name == library:
+        return MissingExtraError(_NAMES[runtime], runtime)
+    return EngineError(f"{library} is installed, but does not import ({brief(error)}): run  edgecap doctor")
 
 
 def start(runtime: str, encoder: bytes, decoder_step: bytes, threads: int, source: Source) -> Backend:

@@ -12,9 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.errors import BundleError, EngineError, MissingExtraError, Source, UnsupportedGraphError, brief
+from edgecap.errors import (
+    BundleError,
+    EdgecapError,
+    EngineError,
+    MissingExtraError,
+    Source,
+    UnsupportedGraphError,
+    brief,
+)
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
-from edgecap.runtime.engines import LITERT_LIBRARIES
+from edgecap.runtime.engines import LITERT_LIBRARIES, not_imported
 from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
 from edgecap.runtime.quiet_start import quiet_start
 
@@ -27,9 +35,10 @@ class LiteRtBackend:
 
     ``encoder`` and ``decoder_step`` are the graphs' bytes. ``source`` names the bundle in errors. Raises
     :class:`UnsupportedGraphError` for graphs that do not load, :class:`BundleError` for those with other signatures or
-    tensors, :class:`MissingExtraError` without LiteRT. A signature's shapes are fixed: photos go one by one, and
-    hypotheses in the smallest signature that holds them, the rest of it filled up with zeros; more than the largest
-    holds go in several calls. What a graph takes or gives as INT8 is float32 here.
+    tensors, :class:`MissingExtraError` without LiteRT, :class:`EngineError` for one that does not import or work with
+    this numpy. A signature's shapes are fixed: photos go one by one, and hypotheses in the smallest signature that
+    holds them, the rest of it filled up with zeros; more than the largest holds go in several calls. What a graph takes
+    or gives as INT8 is float32 here.
 
     ``threads`` are the encoder's. A step runs on one: it is so short that more of them are no faster, and where the
     cores are busy they wait for each other many times as long as they compute.
@@ -204,11 +213,14 @@ class _Graph:
 
 
 def _engine() -> _Engine:
+    problem: EdgecapError = MissingExtraError("LiteRT", "tflite")
     for library, module in LITERT_LIBRARIES.items():
         try:
             interpreter = importlib.import_module(module).Interpreter
-        except ImportError:
+        except ImportError as error:
+            found = not_imported("tflite", library, error)
+            problem = problem if isinstance(found, MissingExtraError) else found
             continue
         version = importlib.import_module(library).__version__
         return _Engine(f"{library.replace('_', '-')} {version}", interpreter)
-    raise MissingExtraError("LiteRT", "tflite")
+    raise problem

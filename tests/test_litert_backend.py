@@ -209,6 +209,20 @@ def test_libraries_are_tried_in_order(tflite_graphs: Graphs, monkeypatch: pytest
         LiteRtBackend(*tflite_graphs["fp32"], 1)
 
 
+def test_a_library_that_does_not_import_is_passed_over_or_named(
+    tflite_graphs: Graphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torn_litert.py").write_text("raise ImportError('libm.so.6: version `GLIBC_2.34` not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    torn = {"torn_litert": "torn_litert"}
+    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**torn, **LITERT_LIBRARIES})
+    assert LiteRtBackend(*tflite_graphs["fp32"], 1).name.startswith("ai-edge-litert ")
+    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**torn, "nowhere": "nowhere.interpreter"})
+    wanted = r"^torn_litert is installed, but does not import \(libm.so.6: .*GLIBC_2.34.*\): run  edgecap doctor$"
+    with pytest.raises(EngineError, match=wanted):
+        LiteRtBackend(*tflite_graphs["fp32"], 1)
+
+
 def test_a_library_made_for_another_numpy_says_so(tflite_graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(**options: Any) -> Any:
         raise SystemError("<built-in method CreateWrapperFromBuffer> returned a result with an exception set")
