@@ -156,7 +156,16 @@ def test_throttling_where_nobody_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "status"), [("61750", "ok"), ("79900", "ok"), ("80000", "warning"), ("85350", "warning"), ("hot", "ok")]
+    ("text", "status"),
+    [
+        ("61750", "ok"),
+        ("79900", "ok"),
+        ("80000", "warning"),
+        ("85350", "warning"),
+        ("hot", "ok"),
+        ("9" * 400, "ok"),
+        ("²", "ok"),
+    ],
 )
 def test_temperature(tmp_path: Path, text: str, status: str) -> None:
     files = {"sys/class/thermal/thermal_zone0/temp": f"{text}\n", "sys/class/thermal/thermal_zone1/temp": "-4000\n"}

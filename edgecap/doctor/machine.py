@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edgecap.doctor.patient import Patient
 from edgecap.doctor.report import Finding, ok, problem, warning
 from edgecap.errors import brief
-from edgecap.runtime.machine import SINCE_START, ask_throttled, condition, frequency_driver, memory
+from edgecap.runtime.machine import SINCE_START, ask_throttled, frequency_driver, memory
 from edgecap.runtime.machine import machine as this_machine
 from edgecap.runtime.probes import USEFUL_CORES, board_model, cpu_quota, usable_cores
 
@@ -102,7 +102,7 @@ def throttling(patient: Patient) -> Iterator[Finding]:
 
 def temperature(patient: Patient) -> Iterator[Finding]:
     """Whether it is so hot that it will be slowed down."""
-    degrees = condition(patient.root, patient.run).temperature
+    degrees = patient.condition.temperature
     if degrees is None:
         yield ok("temperature", "cannot tell: there is no sensor")
     elif degrees >= HOT:
@@ -114,7 +114,7 @@ def temperature(patient: Patient) -> Iterator[Finding]:
 
 def governor(patient: Patient) -> Iterator[Finding]:
     """Whether the clock is held at its lowest."""
-    name, driver = condition(patient.root, patient.run).governor, frequency_driver(patient.root)
+    name, driver = patient.condition.governor, frequency_driver(patient.root)
     if name is None:
         yield ok("governor", "cannot tell: the clock is not Linux's to set")
     elif name == "powersave" and driver not in _FREE_POWERSAVE:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgecap.doctor.trial import Trial, try_import
 from edgecap.runtime.engines import LIBRARIES, LITERT_LIBRARIES, ONNX_LIBRARY
-from edgecap.runtime.machine import cpu_flags
+from edgecap.runtime.machine import Condition, condition, cpu_flags
 from edgecap.runtime.probes import Run, vcgencmd
 from edgecap.runtime.versions import version_numbers
 
@@ -68,6 +68,11 @@ class Patient:
     def flags(self) -> frozenset[str]:
         """Instructions of the processor, as Linux names them; empty where it names none."""
         return cpu_flags(self.root)
+
+    @cached_property
+    def condition(self) -> Condition:
+        """How the machine is doing."""
+        return condition(self.root, self.run)
 
     @cached_property
     def numpy(self) -> Trial:
