@@ -14,8 +14,8 @@ EXIT_USAGE = 2  # the command line itself was wrong
 Source = str | PathLike[str]
 
 
-def brief(error: BaseException) -> str:
-    """What a library's error says, on one line and of bearable length, to be part of a message of ours."""
+def brief(error: object) -> str:
+    """What a library or a program says, on one line and of bearable length, to be part of a message of ours."""
     return " ".join(str(error).split())[:300]
 
 
@@ -51,6 +51,15 @@ class UnsupportedGraphError(BundleError):
 
 class OptionError(EdgecapError, ValueError):
     """An option with a value that cannot work."""
+
+
+class TuningError(EdgecapError, ValueError):
+    """Measurements of this machine that cannot be believed; captioning goes on without."""
+
+    def __init__(self, path: Source, problem: str) -> None:
+        super().__init__(f"{path}: {problem}: run  edgecap bench --sweep  again")
+        self.path = path
+        self.problem = problem
 
 
 class MissingExtraError(EdgecapError, ImportError):

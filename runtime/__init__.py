@@ -5,8 +5,27 @@
 'A dog runs through the grass.'
 """
 
-from edgecap.runtime.caption import Caption, Prepared, Timings
-from edgecap.runtime.captioner import Captioner
-from edgecap.runtime.loading import load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgecap.runtime.caption import Caption, Prepared, Timings
+    from edgecap.runtime.captioner import Captioner
+    from edgecap.runtime.loading import load
 
 __all__ = ["Caption", "Captioner", "Prepared", "Timings", "load"]
+
+_HOMES = {
+    "Caption": "caption",
+    "Captioner": "captioner",
+    "Prepared": "caption",
+    "Timings": "caption",
+    "load": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: modules of this package that need no numpy work where numpy is broken."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

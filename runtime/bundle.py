@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from edgecap.runtime.manifest import (
     bundle_id,
 )
 from edgecap.runtime.preprocess import PreprocessConfig
+from edgecap.runtime.versions import version_numbers
 from edgecap.runtime.vocabulary import Vocabulary
 
 __all__ = [
@@ -167,17 +167,10 @@ def _read_manifest(root: Path) -> Manifest:
     manifest = _parse(path, document, Manifest.from_json)
     if manifest.schema_version != SCHEMA_VERSION:
         raise BundleError(path, f"has the unknown schema {manifest.schema_version}")
-    if _parse(path, manifest.min_runtime, _version) > _version(edgecap.__version__):
+    if _parse(path, manifest.min_runtime, version_numbers) > version_numbers(edgecap.__version__):
         needs = f"{manifest.min_runtime}, this is {edgecap.__version__}"
         raise BundleError(root, f"was made for a newer edgecap ({needs}): upgrade edgecap")
     return manifest
-
-
-def _version(text: str) -> tuple[int, ...]:
-    numbers = re.match(r"\d+(\.\d+)*", text)
-    if numbers is None:
-        raise ValueError(f"min_runtime {text!r} is not a version")
-    return tuple(int(number) for number in numbers[0].split("."))
 
 
 def _json(path: Path, content: bytes) -> Any:

@@ -12,20 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.errors import BundleError, EngineError, MissingExtraError, Source, UnsupportedGraphError, brief
+from edgecap.errors import (
+    BundleError,
+    EdgecapError,
+    EngineError,
+    MissingExtraError,
+    Source,
+    UnsupportedGraphError,
+    brief,
+)
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.engines import LITERT_LIBRARIES, not_imported
 from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
 from edgecap.runtime.quiet_start import quiet_start
 
 ENCODE = "encode"  # the encoder's signature: image (1, S, S, 3) -> features, keys, h0, c0
 STEP = "step_"  # and the number of hypotheses: a decoder step's graph has one signature for each number that it takes
-
-# In order of preference: the first is maintained, the second is small, the third is a whole TensorFlow.
-LIBRARIES = {
-    "ai_edge_litert": "ai_edge_litert.interpreter",
-    "tflite_runtime": "tflite_runtime.interpreter",
-    "tensorflow": "tensorflow.lite.python.interpreter",
-}
 
 
 class LiteRtBackend:
@@ -33,9 +35,10 @@ class LiteRtBackend:
 
     ``encoder`` and ``decoder_step`` are the graphs' bytes. ``source`` names the bundle in errors. Raises
     :class:`UnsupportedGraphError` for graphs that do not load, :class:`BundleError` for those with other signatures or
-    tensors, :class:`MissingExtraError` without LiteRT. A signature's shapes are fixed: photos go one by one, and
-    hypotheses in the smallest signature that holds them, the rest of it filled up with zeros; more than the largest
-    holds go in several calls. What a graph takes or gives as INT8 is float32 here.
+    tensors, :class:`MissingExtraError` without LiteRT, :class:`EngineError` for one that does not import or work with
+    this numpy. A signature's shapes are fixed: photos go one by one, and hypotheses in the smallest signature that
+    holds them, the rest of it filled up with zeros; more than the largest holds go in several calls. What a graph takes
+    or gives as INT8 is float32 here.
 
     ``threads`` are the encoder's. A step runs on one: it is so short that more of them are no faster, and where the
     cores are busy they wait for each other many times as long as they compute.
@@ -210,11 +213,14 @@ class _Graph:
 
 
 def _engine() -> _Engine:
-    for library, module in LIBRARIES.items():
+    problem: EdgecapError = MissingExtraError("LiteRT", "tflite")
+    for library, module in LITERT_LIBRARIES.items():
         try:
             interpreter = importlib.import_module(module).Interpreter
-        except ImportError:
+        except ImportError as error:
+            found = not_imported("tflite", library, error)
+            problem = problem if isinstance(found, MissingExtraError) else found
             continue
         version = importlib.import_module(library).__version__
         return _Engine(f"{library.replace('_', '-')} {version}", interpreter)
-    raise MissingExtraError("LiteRT", "tflite")
+    raise problem

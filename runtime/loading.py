@@ -10,12 +10,11 @@ from edgecap.runtime import engines
 from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES
-from edgecap.runtime.probes import usable_cores
+from edgecap.runtime.probes import USEFUL_CORES, usable_cores
 from edgecap.runtime.tuning import Measurement, fastest
 
 AUTO = "auto"  # of a precision or a backend: the first that fits
 MAX_THREADS = 256
-_DEFAULT_MAX_THREADS = 4  # a board's cores; more only wait for each other on graphs this small
 
 
 def load(
@@ -99,4 +98,4 @@ def _loaded(
 
 def default_threads() -> int:
     """The cores that this process may use, at most 4."""
-    return min(_DEFAULT_MAX_THREADS, usable_cores())
+    return min(USEFUL_CORES, usable_cores())

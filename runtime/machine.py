@@ -1,4 +1,4 @@
-"""The machine that is measured: what it is, and whether it is holding back."""
+"""The machine: what it is, and whether it is holding back."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecap.runtime.probes import Run, board_model, file_text, usable_cores, vcgencmd
+from edgecap.runtime.probes import Run, board_model, file_text, usable_cores, vcgencmd, whole_number
 
 # Instructions that the engines' kernels are chosen by, as Linux names them.
 X86_FEATURES = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8")
 ARM_FEATURES = ("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve")  # asimddp: dot product; asimdhp: fp16
 # Bits of the Raspberry Pi firmware's get_throttled; the same, 16 higher, have been since the start.
 THROTTLED_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
-_SINCE_START = 16
+SINCE_START = " since start"
+_SINCE_START_BITS = 16
+_FREQUENCY = "sys/devices/system/cpu/cpu0/cpufreq"
 
 
 @dataclass(frozen=True)
@@ -40,45 +42,78 @@ class Condition:
     throttled: tuple[str, ...] | None  # flags that are up; None where there are none to read
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes; ``None`` where the machine does not say."""
+
+    total: int | None
+    available: int | None  # without swapping
+    free_swap: int | None
+
+
 def machine(root: Path = Path("/")) -> Machine:
     """This machine; another root is for tests."""
-    cpuinfo = file_text(root / "proc/cpuinfo")
-    known = set(_value(cpuinfo, "flags").split()) | set(_value(cpuinfo, "Features").split())
+    known = cpu_flags(root)
     board = board_model(root)
     return Machine(
         board=board,
-        cpu=_value(cpuinfo, "model name") or board or platform.processor() or "unknown",
+        cpu=_value(file_text(root / "proc/cpuinfo"), "model name") or board or platform.processor() or "unknown",
         architecture=platform.machine(),
         features=tuple(name for name in (*X86_FEATURES, *ARM_FEATURES) if name in known),
         cores=usable_cores(),
-        memory_bytes=_memory(file_text(root / "proc/meminfo")),
+        memory_bytes=memory(root).total or 0,
         system=platform.platform(),
         python=platform.python_version(),
     )
 
 
+def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
+    """All instructions that Linux names of the first core, of which features are a few; empty where it names none."""
+    cpuinfo = file_text(root / "proc/cpuinfo")
+    return frozenset(f"{_value(cpuinfo, 'flags')} {_value(cpuinfo, 'Features')}".split())
+
+
+def memory(root: Path = Path("/")) -> Memory:
+    """The memory that there is, and that is left."""
+    meminfo = file_text(root / "proc/meminfo")
+    return Memory(*(_bytes(_value(meminfo, name)) for name in ("MemTotal", "MemAvailable", "SwapFree")))
+
+
 def condition(root: Path = Path("/"), run: Run = vcgencmd) -> Condition:
     """How the machine is doing now."""
-    frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    kilohertz = file_text(frequency / "scaling_cur_freq")
-    zones = [file_text(zone / "temp") for zone in root.glob("sys/class/thermal/thermal_zone*")]
-    degrees = [int(text) / 1000 for text in zones if text.lstrip("-").isdigit()]
+    kilohertz = whole_number(file_text(root / _FREQUENCY / "scaling_cur_freq"))
+    zones = [whole_number(file_text(zone / "temp")) for zone in root.glob("sys/class/thermal/thermal_zone*")]
     return Condition(
-        governor=file_text(frequency / "scaling_governor") or None,
-        megahertz=int(kilohertz) // 1000 if kilohertz.isdigit() else None,
-        temperature=max(degrees, default=None),
+        governor=file_text(root / _FREQUENCY / "scaling_governor") or None,
+        megahertz=None if kilohertz is None else kilohertz // 1000,
+        temperature=max((thousandths / 1000 for thousandths in zones if thousandths is not None), default=None),
         throttled=throttled_flags(run),
     )
 
 
+def frequency_driver(root: Path = Path("/")) -> str:
+    """What sets the clock of the first core, as Linux names it; empty where nothing does."""
+    return file_text(root / _FREQUENCY / "scaling_driver")
+
+
 def throttled_flags(run: Run) -> tuple[str, ...] | None:
-    """The flags in ``throttled=0x50005``, or ``None`` where nobody answers so."""
+    """As :func:`ask_throttled`; ``None`` where nobody answers so."""
     try:
-        bits = int(run("get_throttled").strip().removeprefix("throttled="), 16)
-    except (OSError, ValueError):
+        return ask_throttled(run)
+    except OSError:
         return None
+
+
+def ask_throttled(run: Run) -> tuple[str, ...]:
+    """The flags in the firmware's ``throttled=0x50005``. Raises ``OSError`` where there is none, or another answer."""
+    answer = run("get_throttled").strip()
+    try:
+        bits = int(answer.removeprefix("throttled="), 16)
+    except ValueError:
+        raise OSError(f"vcgencmd says {answer!r:.60}") from None
     now = [name for bit, name in THROTTLED_BITS.items() if bits >> bit & 1]
-    return (*now, *(f"{name} since start" for bit, name in THROTTLED_BITS.items() if bits >> bit + _SINCE_START & 1))
+    earlier = [name for bit, name in THROTTLED_BITS.items() if bits >> bit + _SINCE_START_BITS & 1]
+    return (*now, *(f"{name}{SINCE_START}" for name in earlier))
 
 
 def _value(text: str, name: str) -> str:
@@ -90,6 +125,6 @@ def _value(text: str, name: str) -> str:
     return ""
 
 
-def _memory(meminfo: str) -> int:
-    kilobytes = _value(meminfo, "MemTotal").split()
-    return int(kilobytes[0]) * 1024 if kilobytes and kilobytes[0].isdigit() else 0
+def _bytes(kilobytes: str) -> int | None:
+    number = whole_number(kilobytes.removesuffix("kB"))
+    return None if number is None else number * 1024

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.errors import BundleError, EngineError, MissingExtraError, Source, UnsupportedGraphError, brief
+from edgecap.errors import BundleError, EngineError, Source, UnsupportedGraphError, brief
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.engines import ONNX_LIBRARY, not_imported
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -28,8 +29,8 @@ class OnnxBackend:
 
     ``encoder`` and ``decoder_step`` are the graphs' bytes. ``source`` names the bundle in errors. Raises
     :class:`UnsupportedGraphError` for graphs that do not load, :class:`BundleError` for those with other tensors,
-    :class:`MissingExtraError` without ONNX Runtime. The encoder takes one photo at a time, the step any number of
-    photos and hypotheses.
+    :class:`~edgecap.errors.MissingExtraError` without ONNX Runtime, and :class:`EngineError` for one that does not
+    import. The encoder takes one photo at a time, the step any number of photos and hypotheses.
     """
 
     def __init__(self, encoder: bytes, decoder_step: bytes, threads: int, source: Source = "bundle") -> None:
@@ -64,7 +65,7 @@ def _session(
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingExtraError("onnxruntime", "onnx") from error
+        raise not_imported("onnx", ONNX_LIBRARY, error) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

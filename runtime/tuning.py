@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecap.errors import TuningError
 from edgecap.runtime import engines
 from edgecap.runtime.fields import Fields
 
@@ -44,11 +45,8 @@ def fastest(
 ) -> Measurement | None:
     """The fastest setting measured here among those that have what is given; ``None`` where there is none."""
     try:
-        entry = json.loads(tuning_file().read_bytes())[bundle_id]
-        if entry["conditions"] != conditions():
-            return None
-        measured = [_measurement(value) for value in entry["measured"]]
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # RuntimeError: no home, or JSON without end
+        measured = remembered(bundle_id)
+    except TuningError:
         return None
     fitting = [
         one
@@ -58,14 +56,55 @@ def fastest(
     return min(fitting, key=lambda one: one.milliseconds, default=None)
 
 
+def remembered(bundle_id: str) -> list[Measurement]:
+    """What was measured of a bundle; empty where nothing was. Raises :class:`TuningError` where it is not believed."""
+    try:
+        file = tuning_file()
+    except RuntimeError:  # no home, so nothing in it
+        return []
+    document = _read(file)
+    if bundle_id not in document:
+        return []
+    try:
+        entry = Fields(document[bundle_id], bundle_id)
+        measured_under = entry.object("conditions")
+        measured = [_measurement(value) for value in entry.items("measured")]
+        identity = measured_under.get("machine", str)
+    except (ValueError, OverflowError) as error:  # JSON has whole numbers that no float holds
+        raise TuningError(file, f"is wrong: {error}") from error
+    now = conditions()
+    if identity != now["machine"]:
+        raise TuningError(file, "holds measurements of another machine")
+    if document[bundle_id]["conditions"] != now:
+        raise TuningError(file, "holds measurements with other versions of the engines")
+    return measured
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The document in a file, empty where there is none. Raises :class:`TuningError`."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise TuningError(file, f"cannot be read: {error.strerror}") from error
+    if not content and not file.is_file():  # /dev/null, which stands for no file
+        return {}
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise TuningError(file, "is not JSON: torn or edited") from error
+    if not isinstance(document, dict):
+        raise TuningError(file, "is no JSON object: edited")
+    return document
+
+
 def remember(bundle_id: str, measured: Sequence[Measurement]) -> Path:
     """Keep the measurements of a bundle, in the place of older ones; returns the file. Raises ``OSError``."""
     file = tuning_file()
     try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
+        document = _read(file)
+    except TuningError:
         document = {}
     document[bundle_id] = {"conditions": conditions(), "measured": [asdict(one) for one in measured]}
     file.parent.mkdir(parents=True, exist_ok=True)

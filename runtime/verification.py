@@ -136,7 +136,7 @@ def _graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray,
         backend = _start(bundle, graphs, threads)
     except MissingExtraError as error:
         return replace(failed, status="skipped", detail=str(error))
-    except BundleError as error:
+    except (BundleError, EngineError) as error:
         return replace(failed, detail=str(error))
     failed = replace(failed, engine=backend.name)
     try:

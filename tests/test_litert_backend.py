@@ -22,6 +22,7 @@ from tiny_tflite import edited
 from edgecap.errors import BundleError, EngineError, MissingExtraError, UnsupportedGraphError
 from edgecap.runtime import Captioner, litert_backend, load
 from edgecap.runtime.backend import Encoded, FloatArray, Step
+from edgecap.runtime.engines import LITERT_LIBRARIES
 from edgecap.runtime.litert_backend import LiteRtBackend
 from edgecap.runtime.onnx_backend import OnnxBackend
 from edgecap.runtime.quiet_start import quiet_start
@@ -199,12 +200,26 @@ def test_a_run_that_fails_is_one_line(backend: LiteRtBackend, capfd: pytest.Capt
 
 
 def test_libraries_are_tried_in_order(tflite_graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(litert_backend.LIBRARIES) == ["ai_edge_litert", "tflite_runtime", "tensorflow"]
+    assert list(LITERT_LIBRARIES) == ["ai_edge_litert", "tflite_runtime", "tensorflow"]
     absent = {"nowhere": "nowhere.interpreter"}
-    monkeypatch.setattr(litert_backend, "LIBRARIES", {**absent, **litert_backend.LIBRARIES})
+    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**absent, **LITERT_LIBRARIES})
     assert LiteRtBackend(*tflite_graphs["fp32"], 1).name.startswith("ai-edge-litert ")
-    monkeypatch.setattr(litert_backend, "LIBRARIES", absent)
+    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", absent)
     with pytest.raises(MissingExtraError, match=r"LiteRT is not installed: .*edgecap\[tflite\]"):
+        LiteRtBackend(*tflite_graphs["fp32"], 1)
+
+
+def test_a_library_that_does_not_import_is_passed_over_or_named(
+    tflite_graphs: Graphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torn_litert.py").write_text("raise ImportError('libm.so.6: version `GLIBC_2.34` not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    torn = {"torn_litert": "torn_litert"}
+    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**torn, **LITERT_LIBRARIES})
+    assert LiteRtBackend(*tflite_graphs["fp32"], 1).name.startswith("ai-edge-litert ")
+    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**torn, "nowhere": "nowhere.interpreter"})
+    wanted = r"^torn_litert is installed, but does not import \(libm.so.6: .*GLIBC_2.34.*\): run  edgecap doctor$"
+    with pytest.raises(EngineError, match=wanted):
         LiteRtBackend(*tflite_graphs["fp32"], 1)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import click
 
 import edgecap
-from edgecap.errors import EXIT_FAILURE, EXIT_USAGE, EdgecapError, MissingExtraError, OptionError
+from edgecap.errors import EXIT_FAILURE, EXIT_USAGE, EdgecapError, MissingExtraError, OptionError, brief
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
@@ -33,6 +33,7 @@ SUBCOMMANDS = {
     "bench": Subcommand("edgecap.cli.bench", "Measure time and energy of captions on this machine.", "onnx"),
     "verify": Subcommand("edgecap.cli.verify", "Check a bundle on this machine.", "onnx"),
     "inspect": Subcommand("edgecap.cli.inspect", "Tell what a bundle is.", "onnx"),
+    "doctor": Subcommand("edgecap.cli.doctor", "Tell what is wrong with this machine or installation.", "onnx"),
 }
 
 
@@ -77,6 +78,11 @@ class LazyGroup(click.Group):
                 raise
             extra = SUBCOMMANDS[ctx.invoked_subcommand].extra if ctx.invoked_subcommand else "dev"
             fail(str(MissingExtraError(library, extra)))
+            ctx.exit(EXIT_FAILURE)
+        except ImportError as error:  # it is installed, but cannot be loaded
+            if (error.name or "").partition(".")[0] == "edgecap":
+                raise
+            fail(f"a library does not import ({brief(error)}): run  edgecap doctor")
             ctx.exit(EXIT_FAILURE)
         except OSError as error:
             if error.errno == errno.EPIPE:
