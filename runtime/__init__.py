@@ -7,6 +7,7 @@
 
 from edgecap.runtime.caption import Caption, Prepared, Timings
 from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.deadline import Deadline
 from edgecap.runtime.loading import load
 
-__all__ = ["Caption", "Captioner", "Prepared", "Timings", "load"]
+__all__ = ["Caption", "Captioner", "Deadline", "Prepared", "Timings", "load"]

@@ -14,6 +14,7 @@ from edgecap.runtime.backend import Backend, Encoded
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.caption import Caption, Prepared, Timings, milliseconds_since
 from edgecap.runtime.confidence import Calibration
+from edgecap.runtime.deadline import Deadline
 from edgecap.runtime.decoding import Hypothesis, decode
 from edgecap.runtime.generation import DecodingOptions
 from edgecap.runtime.manifest import set_name
@@ -90,14 +91,25 @@ class Captioner:
         max_length: int | None = None,
         length_penalty: float | None = None,
         min_length: int | None = None,
+        max_ms: float | Deadline | None = None,
     ) -> Caption:
         """Describe one photo: a path, bytes, a binary file, a PIL image, or a uint8 RGB array (H, W, 3).
+
+        With ``max_ms`` the caption is ready about that many milliseconds after the call began, reading the photo
+        included, or after the :class:`~edgecap.runtime.deadline.Deadline` began that stands in its place. The search
+        ends before a decoder step that would be too late, with its best hypothesis so far; what the photo, the encoder
+        and the first step take is always taken.
 
         Raises :class:`~edgecap.errors.ImageError` for a photo that cannot be read, and
         :class:`~edgecap.errors.OptionError` for an option that cannot work.
         """
         return self.caption_batch(
-            [photo], beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length
+            [photo],
+            beam=beam,
+            max_length=max_length,
+            length_penalty=length_penalty,
+            min_length=min_length,
+            max_ms=max_ms,
         )[0]
 
     def caption_batch(
@@ -108,12 +120,16 @@ class Captioner:
         max_length: int | None = None,
         length_penalty: float | None = None,
         min_length: int | None = None,
+        max_ms: float | Deadline | None = None,
     ) -> list[Caption]:
         """Describe several photos, which share the decoder steps; as :meth:`caption`, in the order of ``photos``.
+
+        ``max_ms`` is for all of them together.
 
         The first photo that cannot be read raises its error and nothing is captioned: :meth:`prepare` photos that
         are in doubt one by one, and pass what it returns.
         """
+        deadline = max_ms if max_ms is None or isinstance(max_ms, Deadline) else Deadline(max_ms)
         options = self.options(beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length)
         prepared = [photo if isinstance(photo, Prepared) else self.prepare(photo) for photo in photos]
         if not prepared:
@@ -124,10 +140,10 @@ class Captioner:
         self._check_dims(encoded)
         encoder_ms = milliseconds_since(start) / len(prepared)
         start = time.perf_counter()
-        hypotheses = decode(backend, encoded, self.bundle.vocabulary, options)
+        hypotheses = decode(backend, encoded, self.bundle.vocabulary, options, deadline)
         steps_ms = milliseconds_since(start) / len(prepared)
         return [
-            self._caption(best, photo.preprocess_ms, encoder_ms, steps_ms)
+            self._caption(best, self._confidence(best, options), photo.preprocess_ms, encoder_ms, steps_ms)
             for photo, (best, *_) in zip(prepared, hypotheses, strict=True)
         ]
 
@@ -151,11 +167,18 @@ class Captioner:
                 f"the encoder made features {shape}, the manifest says {dims.locations, dims.feature_dim}"
             )
 
-    def _caption(self, best: Hypothesis, preprocess_ms: float, encoder_ms: float, steps_ms: float) -> Caption:
+    def _confidence(self, best: Hypothesis, options: DecodingOptions) -> float | None:
+        calibration = self.calibration
+        if calibration is None or (not best.finished and len(best.token_ids) < options.max_length):
+            return None  # cut by the deadline; it was calibrated on sentences
+        return calibration.probability(best.mean_log_prob)
+
+    def _caption(
+        self, best: Hypothesis, confidence: float | None, preprocess_ms: float, encoder_ms: float, steps_ms: float
+    ) -> Caption:
         vocabulary = self.bundle.vocabulary
         side = math.isqrt(self.bundle.manifest.dims.locations)
         total_ms = preprocess_ms + encoder_ms + steps_ms
-        calibration = self.calibration
         return Caption(
             text=vocabulary.sentence(best.token_ids),
             tokens=vocabulary.words(best.token_ids),
@@ -164,5 +187,5 @@ class Captioner:
             attention=best.alphas.reshape(-1, side, side),  # (T, L) -> (T, 7, 7)
             timings=Timings(preprocess_ms, encoder_ms, steps_ms, total_ms, best.steps),
             truncated=not best.finished,
-            confidence=calibration.probability(best.mean_log_prob) if calibration else None,
+            confidence=confidence,
         )
