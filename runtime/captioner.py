@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,14 @@ from edgecap.runtime.preprocess import to_tensor
 
 Photo = PhotoSource | Prepared
 
+CLOSED = "the captioner is closed: load another"
+
 
 class Captioner:
     """A bundle in an engine, made by :func:`~edgecap.runtime.loading.load`. May be called from several threads at once.
+
+    A forked process may call it too, and starts an engine of its own when it first does. Pickled, it is its bundle's
+    directory, which the process that unpickles it opens.
 
     ``runtime`` (onnx or tflite) and ``precision`` are those of the graphs in use, ``threads`` those of the engine;
     ``notes`` says in one line each what :func:`~edgecap.runtime.loading.load` would have used if it could.
@@ -46,6 +52,7 @@ class Captioner:
         self.threads = threads
         self.notes = notes
         self._backend: Backend | None = backend
+        self._place = bundle.path.absolute()  # wherever the process goes
 
     @property
     def calibration(self) -> Calibration | None:
@@ -56,9 +63,10 @@ class Captioner:
     @property
     def backend(self) -> Backend:
         """The engine. Raises :class:`~edgecap.errors.EngineError` after :meth:`close`."""
-        if self._backend is None:
-            raise EngineError("the captioner is closed")
-        return self._backend
+        backend = self._backend  # another thread may close it now
+        if backend is None:
+            raise EngineError(CLOSED)
+        return backend
 
     def options(
         self,
@@ -100,8 +108,9 @@ class Captioner:
         ends before a decoder step that would be too late, with its best hypothesis so far; what the photo, the encoder
         and the first step take is always taken.
 
-        Raises :class:`~edgecap.errors.ImageError` for a photo that cannot be read, and
-        :class:`~edgecap.errors.OptionError` for an option that cannot work.
+        Raises :class:`~edgecap.errors.ImageError` for a photo that cannot be read,
+        :class:`~edgecap.errors.OptionError` for an option that cannot work, and
+        :class:`~edgecap.errors.EngineError` for an engine that fails, and after :meth:`close`.
         """
         return self.caption_batch(
             [photo],
@@ -129,12 +138,12 @@ class Captioner:
         The first photo that cannot be read raises its error and nothing is captioned: :meth:`prepare` photos that
         are in doubt one by one, and pass what it returns.
         """
+        backend = self.backend
         deadline = max_ms if max_ms is None or isinstance(max_ms, Deadline) else Deadline(max_ms)
         options = self.options(beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length)
         prepared = [photo if isinstance(photo, Prepared) else self.prepare(photo) for photo in photos]
         if not prepared:
             return []
-        backend = self.backend
         start = time.perf_counter()
         encoded = backend.encode(np.concatenate([photo.tensor for photo in prepared]))  # (N, 3, S, S)
         self._check_dims(encoded)
@@ -148,8 +157,15 @@ class Captioner:
         ]
 
     def close(self) -> None:
-        """Free the engine's memory. Closing twice is harmless."""
+        """Free the engine's memory, after the captions that other threads are making. Closing twice is harmless."""
         self._backend = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from edgecap.runtime.loading import reopened  # which imports this module
+
+        if self._backend is None:
+            raise EngineError(CLOSED)
+        return reopened, (self._place, self.bundle.manifest.bundle_id, self.runtime, self.precision, self.threads)
 
     def __enter__(self) -> Captioner:
         return self

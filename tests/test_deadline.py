@@ -251,7 +251,7 @@ def test_a_wrong_deadline_is_wrong_usage(tiny_bundle: Path, wrong: str) -> None:
 
 
 def test_a_photo_that_comes_late_is_late_as_a_file_and_not_on_stdin(tiny_bundle: Path, tmp_path: Path) -> None:
-    pipe, allowed, late = tmp_path / "pipe.jpg", 3.0, 3.2  # s
+    pipe, allowed, late = tmp_path / "pipe.jpg", 2.0, 2.1  # s
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "edgecap", "caption", "--json", "--threads", "1", "--bundle", str(tiny_bundle)]
 
