@@ -1,16 +1,13 @@
 """What a caption costs as beam, batch, photo, vocabulary and threads grow: ``python -m edgecap.benchmarks.growth``.
 
 Writes growth.json and growth.png beside this file. With ``--stream N``, also the memory of the command line while it
-captions N photos one after the other, which is to stay flat.
+captions N photos one after the other, which is to stay flat: the exit status is 1 when it does not.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +18,7 @@ import torch
 
 from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.photos import sample_photo
+from edgecap.benchmarks.soak import Curve, check_flat, streamed
 from edgecap.data.karpathy import load_dataset
 from edgecap.export.calibration import from_dataset
 from edgecap.export.exporter import ExportRequest, export_bundle
@@ -39,11 +37,9 @@ BEAMS, BATCHES = range(1, 11), (1, 2, 4, 8, 16, 32, 64)
 MEGAPIXELS = (0.1, 0.3, 1, 3, 12, 25, 50)
 WORDS = (1000, 2500, 5000, 10000, 20000)
 ROUNDS, SECONDS = 5, 0.4
-SAMPLE_EVERY = 0.5  # s, of the memory
 
 WORDS_SAID = 12  # of every caption, so that curves differ by one thing only
 STREAMED = "photos captioned by one process"
-Curve = list[tuple[float, float]]  # of each size, the captions a second
 
 
 def curves(bundle: Path, data: Path, folder: Path) -> Iterator[tuple[str, Curve]]:
@@ -91,30 +87,6 @@ def _untrained(words: int, data: Path, folder: Path) -> Path:
     return folder / f"{words}"
 
 
-def streamed(bundle: Path, count: int, folder: Path) -> Curve:
-    """Megabytes that the command line occupies, against the photos that it has captioned."""
-    photos = [_photo(folder / f"stream{number}.jpg", size) for number, size in enumerate((0.2, 0.5, 1.0))]
-    names = "\0".join(str(photos[number % len(photos)]) for number in range(count))
-    command = [sys.executable, "-m", "edgecap", "caption", "--beam", "1", "--threads", "1", "--bundle", str(bundle)]
-    found: Curve = []
-    with subprocess.Popen([*command, *names.split("\0")], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        last = 0.0
-        for number, _ in enumerate(process.stdout, 1):
-            if time.monotonic() > last + SAMPLE_EVERY:
-                last = time.monotonic()
-                found.append((number, _resident(process.pid)))
-        if process.wait():
-            raise click.ClickException(f"edgecap caption ended with {process.returncode}")
-    return found
-
-
-def _resident(pid: int) -> float:
-    """Megabytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024 / 1e6
-
-
 def draw(document: Mapping[str, Any], path: Path) -> None:
     """A plot for each curve."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -141,9 +113,11 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGECAP_DATA", required=True, help="To calibrate on.")
 @click.option("--bundle", type=click.Path(path_type=Path), default="models/base/bundle", show_default=True)
-@click.option("--stream", type=int, default=0, metavar="N", help="Also caption N photos, and watch the memory.")
+@click.option(
+    "--stream", type=click.IntRange(100), metavar="N", help="Also caption N photos, and check that the memory is flat."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=HERE, help="Folder of the results.")
-def main(data: Path, bundle: Path, stream: int, output: Path) -> None:
+def main(data: Path, bundle: Path, stream: int | None, output: Path) -> None:
     """Measure, and draw."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="edgecap-") as folder:
@@ -152,11 +126,13 @@ def main(data: Path, bundle: Path, stream: int, output: Path) -> None:
             click.echo(f"{name}: {', '.join(f'{size:g} {value:.1f}/s' for size, value in curve)}", err=True)
             found[name] = curve
         if stream:
-            found[STREAMED] = streamed(bundle, stream, Path(folder))
+            found[STREAMED] = streamed(bundle, stream, Path(folder), options=["--beam", "1", "--threads", "1"])
     document = {"bundle": Bundle.open(bundle).manifest.label, "machine": asdict(machine()), "curves": found}
     (output / "growth.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     draw(document, output / "growth.png")
     click.echo(output / "growth.png")
+    if stream:
+        check_flat(found[STREAMED])
 
 
 if __name__ == "__main__":

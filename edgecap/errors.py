@@ -7,6 +7,7 @@ with which file, and what to do; the CLI prints that line and exits with :data:`
 from __future__ import annotations
 
 from os import PathLike
+from typing import Any
 
 EXIT_FAILURE = 1  # the work failed, or a part of it (some photos)
 EXIT_USAGE = 2  # the command line itself was wrong
@@ -20,7 +21,17 @@ def brief(error: object) -> str:
 
 
 class EdgecapError(Exception):
-    """Base of all errors below."""
+    """Base of all errors below. They arrive in another process as they are."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would make them again from the message alone, and a pool of processes would wait for ever.
+        return _again, (type(self), self.args, vars(self))
+
+
+def _again(kind: type[EdgecapError], arguments: tuple[Any, ...], facts: dict[str, Any]) -> EdgecapError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(facts)
+    return error
 
 
 class ImageError(EdgecapError, ValueError):

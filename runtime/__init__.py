@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecap.runtime.caption import Caption, Prepared, Timings
     from edgecap.runtime.captioner import Captioner
+    from edgecap.runtime.deadline import Deadline
     from edgecap.runtime.loading import load
 
-__all__ = ["Caption", "Captioner", "Prepared", "Timings", "load"]
+__all__ = ["Caption", "Captioner", "Deadline", "Prepared", "Timings", "load"]
 
 _HOMES = {
     "Caption": "caption",
     "Captioner": "captioner",
+    "Deadline": "deadline",
     "Prepared": "caption",
     "Timings": "caption",
     "load": "loading",

@@ -37,9 +37,10 @@ class Caption:
     log_prob: float  # natural logarithm, the sum over the words and the end of the sentence
     attention: FloatArray = field(compare=False, repr=False)  # (T, 7, 7): where each of the T words looked; sums to 1
     timings: Timings = field(compare=False)
-    truncated: bool = False  # cut at max_length before the sentence ended
-    # The probability that the caption is right, as confidence.json defines it; None where the bundle has none. It was
-    # calibrated for the bundle's default decoding, on photos like those of its training set.
+    truncated: bool = False  # cut before the sentence ended: of max_length words, or of fewer by the deadline
+    # The probability that the caption is right, as confidence.json defines it; None where the bundle has none, and of a
+    # caption that the deadline cut. It was calibrated for the bundle's default decoding, on photos like those of its
+    # training set.
     confidence: float | None = field(default=None, compare=False)
 
 

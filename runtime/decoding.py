@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgecap.errors import EngineError
 from edgecap.runtime.backend import Backend, Encoded, FloatArray, IntArray
+from edgecap.runtime.deadline import Deadline
 from edgecap.runtime.generation import DecodingOptions
 from edgecap.runtime.vocabulary import Vocabulary
 
@@ -29,7 +30,7 @@ class Hypothesis:
     log_prob: float  # natural logarithm, the sum over the words and <end>
     score: float  # log_prob / length ** length_penalty, by which hypotheses are ranked; <end> counts in length
     alphas: FloatArray = field(compare=False)  # (T, L): where each of the T words looked
-    finished: bool  # False: cut at max_length
+    finished: bool  # False: cut at max_length or by the deadline
     steps: int  # decoder steps that the search of this photo took
 
     @property
@@ -39,14 +40,21 @@ class Hypothesis:
 
 
 def decode(
-    backend: Backend, encoded: Encoded, vocabulary: Vocabulary, options: DecodingOptions
+    backend: Backend,
+    encoded: Encoded,
+    vocabulary: Vocabulary,
+    options: DecodingOptions,
+    deadline: Deadline | None = None,
 ) -> list[list[Hypothesis]]:
     """For each of N photos its ``options.n_best`` hypotheses (or as many as exist), best first.
 
-    Raises :class:`~edgecap.errors.EngineError` when the engine returns NaN, or leaves no word to choose.
+    No step but the first is made that would end after the ``deadline``, were it as long as the one before; searches
+    that are not done by then end as they do at ``max_length``. Raises :class:`~edgecap.errors.EngineError` when the
+    engine returns NaN, or leaves no word to choose.
     """
     searches = [_PhotoSearch(options, vocabulary.end_id) for _ in range(len(encoded.features))]
     live = searches
+    another = deadline.rounds() if deadline else None
     features, keys = encoded.features, encoded.keys  # (n, L, D), (n, L, A): n photos are not done yet
     h, c = encoded.h0[:, np.newaxis], encoded.c0[:, np.newaxis]  # (n, 1, H): one hypothesis to start from
     token = np.full((len(live), 1), vocabulary.start_id, np.int64)  # (n, 1)
@@ -65,6 +73,10 @@ def decode(
         if len(rows) < len(live):
             features, keys = features[rows], keys[rows]
         live = [live[row] for row in rows]
+        if live and another is not None and not another():
+            for search in live:
+                search.cut()
+            break
         if live:
             token = np.stack([search.tokens[-1] for search in live])  # (n, K)
             parents = np.stack([search.parents[-1] for search in live])  # (n, K)
@@ -154,13 +166,17 @@ class _PhotoSearch:
         options = self._options
         alive = self.log_probs[0] > -np.inf  # slots are in descending order
         if alive and length == options.max_length and not (options.beam == 1 and self._ended):
-            for slot in np.flatnonzero(self.log_probs > -np.inf):
-                self._end(float(self.log_probs[slot]), length, int(slot), finished=False)
+            self.cut()
             return True
         if not alive or len(self._ended) < options.n_best:
             return not alive
         # Greedy search ends with its first <end>, also where a length penalty would rank a longer sentence higher.
         return options.beam == 1 or self._ended[options.n_best - 1].score >= self._bound(length)
+
+    def cut(self) -> None:
+        """End here: the live hypotheses compete with the finished ones, as they are."""
+        for slot in np.flatnonzero(self.log_probs > -np.inf):
+            self._end(float(self.log_probs[slot]), len(self.tokens), int(slot), finished=False)
 
     def _bound(self, length: int) -> float:
         """No continuation of a live hypothesis can score higher: log-probabilities only fall, by any length to come."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from edgecap.errors import EdgecapError, EngineError, MissingExtraError, Source, brief
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgecap.runtime.backend import Backend
 
 ONNX_LIBRARY = "onnxruntime"
@@ -42,11 +45,20 @@ def not_imported(runtime: str, library: str, error: ImportError) -> EdgecapError
 
 
 def start(runtime: str, encoder: bytes, decoder_step: bytes, threads: int, source: Source) -> Backend:
-    """Both graphs, given as bytes, in the engine of ``runtime``; errors are those of the engine's class."""
+    """Both graphs, given as bytes, in the engine of ``runtime``; errors are those of the engine's class.
+
+    A process that is forked later has an engine of its own, once it needs one.
+    """
+    from edgecap.runtime.process_engine import ProcessEngine
+
+    return ProcessEngine(partial(_engine(runtime), encoder, decoder_step, threads, source))
+
+
+def _engine(runtime: str) -> Callable[[bytes, bytes, int, Source], Backend]:
     if runtime == "onnx":
         from edgecap.runtime.onnx_backend import OnnxBackend
 
-        return OnnxBackend(encoder, decoder_step, threads, source)
+        return OnnxBackend
     from edgecap.runtime.litert_backend import LiteRtBackend
 
-    return LiteRtBackend(encoder, decoder_step, threads, source)
+    return LiteRtBackend

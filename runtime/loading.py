@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgecap.errors import OptionError, UnsupportedGraphError
+from edgecap.errors import BundleError, OptionError, UnsupportedGraphError
 from edgecap.runtime import engines
 from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.captioner import Captioner
@@ -54,6 +54,17 @@ def load(
         except UnsupportedGraphError as error:  # not the bundle's fault: its files are what was exported
             refusals[candidate] = error
     return _loaded(opened, runtime, last, threads, refusals)
+
+
+def reopened(path: Path, bundle_id: str, runtime: str, precision: str, threads: int) -> Captioner:
+    """A captioner that was pickled, with the same graphs. Raises :class:`~edgecap.errors.BundleError` if they are gone.
+
+    ``path`` is its bundle's directory.
+    """
+    opened = Bundle.open(path)
+    if opened.manifest.bundle_id != bundle_id:
+        raise BundleError(path, "is not the bundle any more that the captioner was pickled with: load it again")
+    return _loaded(opened, runtime, precision, threads, {})
 
 
 def _tuned(bundle: Bundle, backend: str, precision: str, threads: int | None) -> Measurement | None:

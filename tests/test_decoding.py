@@ -171,7 +171,7 @@ def test_among_many_words_the_same_are_found_as_by_sorting_all(seed: int, beam: 
 
     def found() -> list[list[Hypothesis]]:
         backend = TableBackend(table)
-        options = DecodingOptions(beam=beam, n_best=beam, max_length=steps)
+        options = DecodingOptions(beam=beam, n_best=beam, min_length=0, max_length=steps)
         return decode(backend, backend.start([0, 1]), vocabulary, options)
 
     by_groups = found()

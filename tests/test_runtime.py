@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,21 +90,6 @@ def test_options_change_the_caption(captioner: Captioner) -> None:
     for wrong in wrongs:
         with pytest.raises(OptionError, match=next(iter(wrong))):
             captioner.caption(encoded("red"), **wrong)
-
-
-def test_threads_may_share_a_captioner(captioner: Captioner) -> None:
-    colours = list(COLOURS) * 10
-    with ThreadPoolExecutor(4) as pool:
-        captions = list(pool.map(lambda colour: captioner.caption(encoded(colour)), colours))
-    assert [caption.text for caption in captions] == [COLOURS[colour] for colour in colours]
-
-
-def test_a_closed_captioner_says_so(tiny_bundle: Path) -> None:
-    with load(tiny_bundle) as captioner:
-        assert captioner.backend.name.startswith("onnxruntime ")
-    captioner.close()
-    with pytest.raises(EngineError, match="closed"):
-        captioner.caption(encoded("red"))
 
 
 def test_the_fastest_precision_is_chosen(tiny_bundle: Path) -> None:

@@ -26,10 +26,10 @@ from edgecap.cli.options import (
     threads_option,
 )
 from edgecap.errors import EXIT_FAILURE, ImageError, OptionError
-from edgecap.runtime import Caption, Captioner, load
+from edgecap.runtime import Caption, Captioner, Deadline, load
 from edgecap.runtime.caption import Prepared
 from edgecap.runtime.manifest import set_name
-from edgecap.runtime.photo import EXTENSIONS
+from edgecap.runtime.photo import EXTENSIONS, PhotoSource
 
 STDIN = "-"
 MAX_BATCH = 256
@@ -66,6 +66,12 @@ class Request:
     metavar="P",
     help="Print 'not sure' for captions that are right with a lower probability than P.",
 )
+@click.option(
+    "--max-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Have each caption ready N milliseconds after its photo began to be read, with the best words so far.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def caption(
     images: tuple[str, ...],
@@ -78,6 +84,7 @@ def caption(
     threads: int | None,
     batch_size: int,
     min_confidence: float | None,
+    max_ms: float | None,
     as_json: bool,
 ) -> None:
     """Describe photos, in one line each: "path: caption", or only the caption when one photo is asked for.
@@ -93,6 +100,12 @@ def caption(
     Confidence is the probability that a caption is right: that it names no wrong person, animal or colour, and that
     people who describe the photo use three in five of its words. It was calibrated for the bundle's default beam on
     photos of a val split, and holds for photos like these; null where the bundle was exported without --data.
+
+    "truncated" says that a caption was cut before its end: at --max-length, or at fewer words by --max-ms, and then
+    without a confidence, so that it is never sure. --max-ms counts for each photo from where it begins to be read, for
+    the photos of a batch together from where the first of them does, and for one on stdin from where it has arrived; no
+    word is begun that would end too late if it took as long as the last. The photo, the encoder and one word take
+    their time in any case.
 
     \b
     Exit status:
@@ -113,8 +126,10 @@ def caption(
         options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         captioner.options(**options)  # an option that cannot work is found before the first photo is read
         check_min_confidence(captioner, min_confidence)
+        if max_ms is not None:
+            Deadline(max_ms)  # likewise
         failed = False
-        for path, result in captions(captioner, requests, batch_size, options):
+        for path, result in captions(captioner, requests, batch_size, max_ms, options):
             if isinstance(result, str):
                 failed = True
                 fail(f"{path}: {result}")
@@ -161,23 +176,30 @@ def expand(image: str) -> Iterator[Request]:
 
 
 def captions(
-    captioner: Captioner, requests: Iterable[Request], batch_size: int, options: dict[str, Any]
+    captioner: Captioner,
+    requests: Iterable[Request],
+    batch_size: int,
+    max_ms: float | None,
+    options: dict[str, Any],
 ) -> Iterator[tuple[str, Caption | str]]:
     """For each request, in order, its path with the caption or the problem."""
     remaining = iter(requests)
     while batch := list(itertools.islice(remaining, batch_size)):
-        prepared = [prepare(captioner, request) for request in batch]
-        made = iter(captioner.caption_batch([photo for photo in prepared if isinstance(photo, Prepared)], **options))
+        sources = [sys.stdin.buffer.read() if request.path == STDIN else request.path for request in batch]
+        deadline = None if max_ms is None else Deadline(max_ms)  # not while a photo is on its way to stdin
+        prepared = [prepare(captioner, *asked) for asked in zip(batch, sources, strict=True)]
+        readable = [photo for photo in prepared if isinstance(photo, Prepared)]
+        made = iter(captioner.caption_batch(readable, max_ms=deadline, **options))
         for request, photo in zip(batch, prepared, strict=True):
             yield request.path, next(made) if isinstance(photo, Prepared) else photo
 
 
-def prepare(captioner: Captioner, request: Request) -> Prepared | str:
-    """The photo read and preprocessed, or the problem with it."""
+def prepare(captioner: Captioner, request: Request, source: PhotoSource) -> Prepared | str:
+    """The photo read from ``source`` and preprocessed, or the problem with it."""
     if request.problem is not None:
         return request.problem
     try:
-        return captioner.prepare(sys.stdin.buffer.read() if request.path == STDIN else request.path)
+        return captioner.prepare(source)
     except ImageError as error:
         return error.problem
 
