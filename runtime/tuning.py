@@ -16,6 +16,7 @@ from typing import Any
 
 from edgecap.runtime import engines
 from edgecap.runtime.fields import Fields
+from edgecap.runtime.json_document import parse_json
 
 VARIABLE = "EDGECAP_TUNING"  # names another file
 
@@ -44,11 +45,11 @@ def fastest(
 ) -> Measurement | None:
     """The fastest setting measured here among those that have what is given; ``None`` where there is none."""
     try:
-        entry = json.loads(tuning_file().read_bytes())[bundle_id]
+        entry = parse_json(tuning_file().read_bytes())[bundle_id]
         if entry["conditions"] != conditions():
             return None
         measured = [_measurement(value) for value in entry["measured"]]
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # RuntimeError: no home, or JSON without end
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # RuntimeError: no home
         return None
     fitting = [
         one
@@ -62,8 +63,8 @@ def remember(bundle_id: str, measured: Sequence[Measurement]) -> Path:
     """Keep the measurements of a bundle, in the place of older ones; returns the file. Raises ``OSError``."""
     file = tuning_file()
     try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = parse_json(file.read_bytes())
+    except (OSError, ValueError):
         document = None
     if not isinstance(document, dict):
         document = {}
@@ -106,5 +107,5 @@ def _measurement(value: object) -> Measurement:
         backend=entry.get("backend", str),
         precision=entry.get("precision", str),
         threads=entry.get("threads", int),
-        milliseconds=entry.finite("milliseconds"),
+        milliseconds=entry.get("milliseconds", float),
     )
