@@ -6,9 +6,11 @@ import itertools
 import json
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from edgecap.runtime import Caption, Captioner, load
 from edgecap.runtime.caption import Prepared
 from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import EXTENSIONS
+from edgecap.runtime.photo_limits import MAX_FILE_BYTES
 
 STDIN = "-"
 MAX_BATCH = 256
@@ -122,7 +125,7 @@ def caption(
                 click.echo(json.dumps({"path": path, **record(captioner, result, min_confidence)}))
             elif isinstance(result, Caption):
                 text = result.text if is_sure(result, min_confidence) else NOT_SURE
-                click.echo(text if bare else f"{one_line(path)}: {text}")
+                click.echo(one_line(text if bare else f"{path}: {text}"))
     if failed:
         sys.exit(EXIT_FAILURE)
 
@@ -177,9 +180,24 @@ def prepare(captioner: Captioner, request: Request) -> Prepared | str:
     if request.problem is not None:
         return request.problem
     try:
-        return captioner.prepare(sys.stdin.buffer.read() if request.path == STDIN else request.path)
+        photo = sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if request.path == STDIN else request.path
+        with no_remarks():
+            return captioner.prepare(photo)
     except ImageError as error:
         return error.problem
+
+
+@contextmanager
+def no_remarks() -> Iterator[None]:
+    """Keep off stderr what Pillow's TIFF library writes there, by itself, of a damaged photo."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # there is no stderr
+            stderr = os.dup(2)
+            stack.callback(os.close, stderr)
+            stack.callback(os.dup2, stderr, 2)
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), 2)
+        yield
 
 
 def record(captioner: Captioner, result: Caption | str, min_confidence: float | None) -> dict[str, Any]:
