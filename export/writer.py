@@ -117,8 +117,7 @@ class BundleWriter:
             dims=dims,
             files=tuple(self._entries),
         )
-        content = json.dumps(manifest.to_json(), indent=1) + "\n"
-        (self.folder / MANIFEST).write_text(content, encoding="utf-8")
+        (self.folder / MANIFEST).write_bytes(manifest.to_bytes())
         bundle = Bundle.open(self.folder)
         replace_directory(self.folder, self._place)
         return replace(bundle, path=self._place)

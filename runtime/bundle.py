@@ -6,19 +6,22 @@ The parts of the schema are here for the exporter too: :class:`Manifest`, :class
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import edgecap
 from edgecap.errors import BundleError
+from edgecap.runtime.bundle_files import MANIFEST, TORN, check_place, read_file, read_manifest
 from edgecap.runtime.confidence import Confidence
+from edgecap.runtime.foreign import check_graph
 from edgecap.runtime.generation import GenerationConfig
+from edgecap.runtime.json_document import read_document
 from edgecap.runtime.manifest import (
     DOCUMENT_ROLES,
+    GRAPH_ROLES,
     OPTIONAL_DOCUMENT_ROLES,
     PRECISIONS,
     SCHEMA_VERSION,
@@ -27,6 +30,7 @@ from edgecap.runtime.manifest import (
     Manifest,
     TensorSpec,
     bundle_id,
+    written,
 )
 from edgecap.runtime.preprocess import PreprocessConfig
 from edgecap.runtime.versions import version_numbers
@@ -47,18 +51,16 @@ __all__ = [
     "bundle_id",
     "embedded_bundles",
     "find_bundle",
+    "unless_replaced",
 ]
 
-MANIFEST = "manifest.json"
 DEFAULT_BUNDLE = "plus"
-MAX_JSON_BYTES = 64 * 2**20
 _READ_ON_OPENING = DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES
 
 _EMBEDDED = Path(edgecap.__file__).parent / "models"
-TORN = "does not match its sha256 in manifest.json: torn or edited; export or install it again"
+_ATTEMPTS = 10  # an export takes longer than to open what it made
 
-Value = TypeVar("Value")
-Parsed = TypeVar("Parsed")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -76,19 +78,27 @@ class Bundle:
     def open(cls, path: str | Path) -> Bundle:
         """Open the bundle in the directory ``path``. Raises :class:`BundleError` naming the file that is wrong."""
         root = Path(path)
+        return unless_replaced(root, lambda: cls._open(root))
+
+    @classmethod
+    def _open(cls, root: Path) -> Bundle:
         manifest = _read_manifest(root)
-        documents: dict[str, tuple[Path, Any]] = {}
-        for entry in manifest.files:
-            content = _read(root, entry)
+        for entry in manifest.files:  # of all, before any is opened
+            check_place(root, entry.path)
+        contents = {}
+        for entry in sorted(manifest.files, key=lambda entry: entry.bytes):  # what is quickly found wrong comes first
+            content = read_file(root, entry)
             if entry.role in _READ_ON_OPENING:
-                documents[entry.role] = (root / entry.path, _json(root / entry.path, content))
+                contents[entry.role] = (root / entry.path, content)
         bundle = cls(
             path=root,
             manifest=manifest,
-            vocabulary=_parse(*documents["vocab"], Vocabulary.from_json),
-            preprocess=_parse(*documents["preprocess"], PreprocessConfig.from_json),
-            generation=_parse(*documents["generation"], GenerationConfig.from_json),
-            confidence=_parse(*documents["confidence"], Confidence.from_json) if "confidence" in documents else None,
+            vocabulary=read_document(*contents["vocab"], Vocabulary.from_json),
+            preprocess=read_document(*contents["preprocess"], PreprocessConfig.from_json),
+            generation=read_document(*contents["generation"], GenerationConfig.from_json),
+            confidence=read_document(*contents["confidence"], Confidence.from_json)
+            if "confidence" in contents
+            else None,
         )
         bundle._check_agreement()
         return bundle
@@ -106,12 +116,28 @@ class Bundle:
 
     def read(self, entry: FileEntry) -> bytes:
         """The content of a file, verified. Raises :class:`BundleError` when it is not what the manifest says."""
-        return _read(self.path, entry)
+        return read_file(self.path, entry)
 
     def graph(self, role: str, runtime: str, precision: str) -> FileEntry | None:
         """The graph of that kind, or ``None`` when the bundle does not carry it."""
         wanted = (role, runtime, precision)
         return next((f for f in self.manifest.files if (f.role, f.runtime, f.precision) == wanted), None)
+
+    def read_graphs(self, runtime: str, precision: str) -> tuple[bytes, bytes]:
+        """Encoder and decoder step, verified; :meth:`precisions` says whether they are there.
+
+        Raises :class:`BundleError` also for a graph that needs more than itself and its engine.
+        """
+        encoder, decoder_step = (self._read_graph(role, runtime, precision) for role in GRAPH_ROLES)
+        return encoder, decoder_step
+
+    def _read_graph(self, role: str, runtime: str, precision: str) -> bytes:
+        entry = self.graph(role, runtime, precision)
+        if entry is None:
+            raise BundleError(self.path, f"has no {role} for {runtime} {precision}")
+        content = self.read(entry)
+        check_graph(self.path / entry.path, runtime, content)
+        return content
 
     def precisions(self, runtime: str) -> tuple[str, ...]:
         """The precisions in which both graphs are there for ``runtime``, fastest first.
@@ -152,63 +178,44 @@ def embedded_bundles() -> list[str]:
     return sorted(manifest.parent.parent.name for manifest in _EMBEDDED.glob(f"*/bundle/{MANIFEST}"))
 
 
+def unless_replaced(root: Path, make: Callable[[], Made]) -> Made:
+    """``make()``, and again when it failed while another bundle took the place of the one in ``root``."""
+    for _ in range(_ATTEMPTS - 1):
+        before = _directory(root)
+        try:
+            return make()
+        except BundleError:
+            if _directory(root) == before:
+                raise
+    return make()
+
+
+def _directory(root: Path) -> tuple[int, int, int] | None:
+    """What tells the directory from another one of the same name."""
+    try:
+        status = root.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
 def _read_manifest(root: Path) -> Manifest:
-    path = root / MANIFEST
-    if not path.is_file():
-        raise BundleError(root, f"is not a bundle: no {MANIFEST}")
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise BundleError(path, f"is larger than {MAX_JSON_BYTES} bytes")
-    document = _json(path, _bytes(path))
+    content, path = read_manifest(root), root / MANIFEST
+    return read_document(path, content, partial(_manifest, path, content))
+
+
+def _manifest(path: Path, content: bytes, document: Any) -> Manifest:
     # Before anything else: a newer schema may mean anything by the other fields.
     schema = document.get("schema_version") if isinstance(document, dict) else None
     if type(schema) is int and schema > SCHEMA_VERSION:
         reads = f"schema {schema}, this one reads {SCHEMA_VERSION}"
-        raise BundleError(root, f"was made for a newer edgecap ({reads}): upgrade edgecap")
-    manifest = _parse(path, document, Manifest.from_json)
+        raise BundleError(path, f"was made for a newer edgecap ({reads}): upgrade edgecap")
+    manifest = Manifest.from_json(document)
+    if written(document) != content:  # its digest is of what it says, not of how
+        raise ValueError(f"its text is not as it was written: {TORN}")
     if manifest.schema_version != SCHEMA_VERSION:
         raise BundleError(path, f"has the unknown schema {manifest.schema_version}")
-    if _parse(path, manifest.min_runtime, version_numbers) > version_numbers(edgecap.__version__):
+    if version_numbers(manifest.min_runtime) > version_numbers(edgecap.__version__):
         needs = f"{manifest.min_runtime}, this is {edgecap.__version__}"
-        raise BundleError(root, f"was made for a newer edgecap ({needs}): upgrade edgecap")
+        raise BundleError(path, f"was made for a newer edgecap ({needs}): upgrade edgecap")
     return manifest
-
-
-def _json(path: Path, content: bytes) -> Any:
-    try:
-        return json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BundleError(path, f"is not JSON: {error}") from error
-
-
-def _parse(path: Path, document: Value, parse: Callable[[Value], Parsed]) -> Parsed:
-    try:
-        return parse(document)
-    except KeyError as error:
-        raise BundleError(path, f"is wrong: {error} is missing") from error
-    except (ValueError, TypeError, OverflowError) as error:  # JSON has whole numbers that no float holds
-        raise BundleError(path, f"is wrong: {error}") from error
-
-
-def _read(root: Path, entry: FileEntry) -> bytes:
-    """The verified content of a file that is the bundle's own."""
-    path = root / entry.path
-    # Whichever part of the path is a link, following it ends elsewhere.
-    if path.resolve() != root.resolve() / entry.path:
-        raise BundleError(path, "is a symbolic link: a bundle holds its own files")
-    if not path.is_file():
-        raise BundleError(path, "is missing: export or install the bundle again")
-    if path.stat().st_size != entry.bytes:
-        raise BundleError(path, TORN)
-    if entry.role in _READ_ON_OPENING and entry.bytes > MAX_JSON_BYTES:
-        raise BundleError(path, f"is larger than {MAX_JSON_BYTES} bytes")
-    content = _bytes(path)
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise BundleError(path, TORN)
-    return content
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(path, f"cannot be read: {error.strerror}") from error

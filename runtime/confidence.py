@@ -34,8 +34,7 @@ class Calibration:
     @classmethod
     def from_json(cls, entry: Fields) -> Calibration:
         """The entry of a set in ``confidence.json``. Raises ``ValueError``."""
-        auc = entry.finite("auc") if entry.optional("auc", float) is not None else None
-        return cls(entry.finite("slope"), entry.finite("intercept"), auc)
+        return cls(entry.get("slope", float), entry.get("intercept", float), entry.optional("auc", float))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.errors import BundleError
-from edgecap.runtime.bundle import MAX_JSON_BYTES, Bundle, FileEntry
+from edgecap.runtime.bundle import Bundle, FileEntry
 from edgecap.runtime.fields import Fields
+from edgecap.runtime.json_document import read_document
 from edgecap.runtime.manifest import RUNTIMES, set_name
 
 GOLDEN = "golden/golden.json"
@@ -62,23 +60,16 @@ class Golden:
         for runtime, precision in graph_sets(bundle):
             key = set_name(runtime, precision)
             if graphs.has(key):
-                records[runtime, precision] = _finite(Record.from_json(graphs.object(key)), key)
+                records[runtime, precision] = Record.from_json(graphs.object(key))
         limits = {precision: _tolerance(tolerances, precision) for _, precision in records}
         return cls(photo, entry.get("input_sha256", str), limits, records)
 
 
 def _tolerance(tolerances: Fields, precision: str) -> float:
     tolerance = tolerances.get(precision, float)
-    if not 0 <= tolerance < math.inf:  # not NaN either
+    if tolerance < 0:
         raise ValueError(f"the tolerance of {precision} must be a number from 0 on, not {tolerance}")
     return tolerance
-
-
-def _finite(record: Record, name: str) -> Record:
-    for tensor, values in record.tensors.items():
-        if not np.isfinite(values).all():
-            raise ValueError(f"{tensor} of {name} holds values that are not finite")
-    return record
 
 
 def graph_sets(bundle: Bundle) -> list[GraphSet]:
@@ -141,15 +132,4 @@ def _of_role(bundle: Bundle, role: str) -> FileEntry | None:
 
 def _read(bundle: Bundle, entry: FileEntry, parse: Callable[[Any], Parsed]) -> Parsed:
     """The verified JSON file ``entry``, as ``parse`` reads it. Raises :class:`BundleError` naming the file."""
-    path = bundle.path / entry.path
-    if entry.bytes > MAX_JSON_BYTES:
-        raise BundleError(path, f"is larger than {MAX_JSON_BYTES} bytes")
-    content = bundle.read(entry)
-    try:
-        document = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BundleError(path, f"is not JSON: {error}") from error
-    try:
-        return parse(document)
-    except (ValueError, OverflowError) as error:  # JSON has whole numbers that no float holds
-        raise BundleError(path, f"is wrong: {error}") from error
+    return read_document(bundle.path / entry.path, bundle.read(entry), parse)

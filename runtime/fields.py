@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -36,13 +35,6 @@ class Fields:
     def optional(self, key: str, kind: type[T]) -> T | None:
         """As :meth:`get`, and ``None`` when the field is absent or null."""
         return None if self._document.get(key) is None else self.get(key, kind)
-
-    def finite(self, key: str) -> float:
-        """The field ``key`` as a float that is neither infinite nor NaN, which JSON of Python may hold."""
-        value = self.get(key, float)
-        if not math.isfinite(value):
-            raise ValueError(f"{self._where}.{key} must be a finite number, not {value}")
-        return value
 
     def items(self, key: str) -> list[Any]:
         """The list in the field ``key``."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from edgecap.errors import BundleError, OptionError, UnsupportedGraphError
 from edgecap.runtime import engines
-from edgecap.runtime.bundle import Bundle, find_bundle
+from edgecap.runtime.bundle import Bundle, find_bundle, unless_replaced
 from edgecap.runtime.captioner import Captioner
-from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES
+from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
 from edgecap.runtime.probes import USEFUL_CORES, usable_cores
 from edgecap.runtime.tuning import Measurement, fastest
 
@@ -29,7 +29,8 @@ def load(
     limits of the export; when the engine does not load its graphs, the next one takes its place, and
     :attr:`Captioner.notes` says so. ``threads`` defaults to the cores this process may use, at most 4. What is left to
     ``auto``, or threads that are not given, are those that ``edgecap bench --sweep`` found to be fastest on this
-    machine, if it did. Raises
+    machine, if it did. A bundle that is replaced meanwhile is loaded anew: a captioner has the old one or the new one,
+    whole, and goes on with it whatever happens to the files. Raises
     :class:`~edgecap.errors.BundleError`, :class:`~edgecap.errors.OptionError`, and
     :class:`~edgecap.errors.MissingExtraError` when no engine for the bundle's graphs is installed.
     """
@@ -39,7 +40,11 @@ def load(
         raise OptionError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
     if backend not in (AUTO, *RUNTIMES):
         raise OptionError(f"backend must be auto, {', '.join(RUNTIMES)}, not {backend!r}")
-    opened = Bundle.open(find_bundle(bundle))
+    path = find_bundle(bundle)
+    return unless_replaced(path, lambda: _load(Bundle.open(path), precision, backend, threads))
+
+
+def _load(opened: Bundle, precision: str, backend: str, threads: int | None) -> Captioner:
     tuned = _tuned(opened, backend, precision, threads)
     runtime = tuned.backend if tuned else _runtime(opened, backend, precision)
     precisions = list(opened.precisions(runtime)) if precision == AUTO else [precision]
@@ -75,7 +80,7 @@ def _tuned(bundle: Bundle, backend: str, precision: str, threads: int | None) ->
     found = fastest(bundle.manifest.bundle_id, given[0], given[1], threads)
     if found is None or found.precision not in bundle.precisions(found.backend) or not engines.installed(found.backend):
         return None
-    return found
+    return found if 1 <= found.threads <= MAX_THREADS else None
 
 
 def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
@@ -96,10 +101,8 @@ def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
 def _loaded(
     bundle: Bundle, runtime: str, precision: str, threads: int | None, refusals: Mapping[str, UnsupportedGraphError]
 ) -> Captioner:
-    entries = [bundle.graph(role, runtime, precision) for role in GRAPH_ROLES]
-    encoder, decoder_step = (bundle.read(entry) for entry in entries if entry is not None)
     threads = threads or default_threads()
-    engine = engines.start(runtime, encoder, decoder_step, threads, bundle.path)
+    engine = engines.start(runtime, *bundle.read_graphs(runtime, precision), threads, bundle.path)
     notes = (
         f"{refused} graphs do not load in {error.engine} ({error.problem}): {precision} is used"
         for refused, error in refusals.items()

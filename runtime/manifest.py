@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
@@ -22,6 +23,19 @@ OTHER_ROLES = ("golden", "eval", "calibration", "card", "recipe", "graphs")
 ROLES = GRAPH_ROLES + DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES + OTHER_ROLES
 RUNTIMES = ("onnx", "tflite")
 PRECISIONS = ("int8", "fp16", "fp32")  # fastest first: the order in which "auto" chooses
+
+# Bytes that a file may have, so that one to be read whole fits into the memory of a board. Parsed JSON takes up to
+# some fifty times as much as its text.
+MAX_MANIFEST_BYTES = 2**20
+MAX_GRAPH_BYTES = 2**29
+MAX_DOCUMENT_BYTES = 2**22
+MAX_OTHER_BYTES = 2**24
+MAX_BYTES = {
+    **dict.fromkeys(GRAPH_ROLES, MAX_GRAPH_BYTES),
+    **dict.fromkeys((*DOCUMENT_ROLES, *OPTIONAL_DOCUMENT_ROLES, "golden", "eval", "graphs"), MAX_DOCUMENT_BYTES),
+    **dict.fromkeys(("calibration", "card", "recipe"), MAX_OTHER_BYTES),  # never parsed
+}
+MAX_PATH = 255  # bytes
 
 DIGEST_KEY = "manifest_sha256"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -73,6 +87,8 @@ class FileEntry:
             raise ValueError(f"{self.path} has the unknown role {self.role!r}")
         if not _SHA256.fullmatch(self.sha256) or self.bytes < 0:
             raise ValueError(f"{self.path} has no valid sha256 and size")
+        if self.bytes > MAX_BYTES[self.role]:
+            raise ValueError(f"{self.path} is larger than {MAX_BYTES[self.role]} bytes, the most for {self.role!r}")
         if self.role in GRAPH_ROLES and (self.runtime not in RUNTIMES or self.precision not in PRECISIONS):
             raise ValueError(f"{self.path} is a graph of unknown runtime or precision")
 
@@ -133,9 +149,9 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        paths = [entry.path for entry in self.files]
-        if len(set(paths)) != len(paths):
-            raise ValueError("a file is listed twice")
+        for path, count in Counter(entry.path for entry in self.files).items():
+            if count > 1:
+                raise ValueError(f"{path} is listed twice")
         roles = [entry.role for entry in self.files]
         for role in DOCUMENT_ROLES:
             if roles.count(role) != 1:
@@ -155,6 +171,10 @@ class Manifest:
         """The content of ``manifest.json``, with the digest that guards the manifest itself."""
         document: dict[str, Any] = asdict(self)
         return {**document, DIGEST_KEY: digest(document)}
+
+    def to_bytes(self) -> bytes:
+        """``manifest.json`` as it is written."""
+        return written(self.to_json())
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Manifest:
@@ -180,6 +200,11 @@ def bundle_id(files: Iterable[FileEntry]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def written(document: Mapping[str, Any]) -> bytes:
+    """The one way to write the content of a manifest: in any other, a byte of it has been changed."""
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
 def set_name(runtime: str, precision: str) -> str:
     """What documents of a bundle call the two graphs of a runtime and precision: ``onnx-int8``."""
     return f"{runtime}-{precision}"
@@ -192,7 +217,10 @@ def digest(document: Mapping[str, Any]) -> str:
 
 
 def is_inside(path: str) -> bool:
-    """Whether ``path`` is relative, in plain form with forward slashes, and stays below the directory it starts in."""
+    """Whether ``path`` is relative, in plain form with forward slashes, and stays below the directory it starts in.
+
+    It also has a length that file systems take, and none of the characters that no screen shows, such as NUL.
+    """
     pure = PurePosixPath(path)
-    plain = str(pure) == path and path != "." and "\\" not in path and ":" not in path and "\0" not in path
-    return plain and not pure.is_absolute() and ".." not in pure.parts
+    plain = str(pure) == path and path != "." and "\\" not in path and ":" not in path and path.isprintable()
+    return plain and not pure.is_absolute() and ".." not in pure.parts and len(path.encode()) <= MAX_PATH

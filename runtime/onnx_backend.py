@@ -70,6 +70,7 @@ def _session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # it would take its own format for one, too
     # Threads that spin between the many short steps burn the board's power for little time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

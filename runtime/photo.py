@@ -10,20 +10,20 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from edgecap.errors import ImageError, Source
+from edgecap.runtime.photo_limits import FORMATS, MAX_FILE_BYTES, check_memory, check_size, metered
 
 PhotoSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
 
-MAX_PIXELS = 178_956_970  # the number above which Pillow, too, refuses
 MIN_SIDE = 16
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -34,6 +34,8 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # What Pillow's decoders raise on damaged data, as found by fuzzing them over the years.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError)
 _DAMAGE_ELSEWHERE = (struct.error, zlib.error, RuntimeError, AssertionError)
+
+_STRIP = 2**20  # pixels, about
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,14 +58,15 @@ def opened(source: PhotoSource, draft_size: int | None = None) -> Iterator[Image
     name = source_name(source)
     with _stream(source, name) as stream, _damage_named(name, stream):
         image = _pil_image(source, stream)
+        check_size(image)
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise Image.DecompressionBombError(f"{width} x {height} pixels are more than {MAX_PIXELS}")
         if min(width, height) < MIN_SIDE:
             problem = f"{width} x {height} pixels is too small to describe (at least {MIN_SIDE} x {MIN_SIDE})"
             raise ImageError(name, problem)
-        if draft_size is not None and stream is not None:  # an image of the caller's is not changed
-            image.draft(None, (draft_size, draft_size))
+        if stream is not None:  # an image of the caller's is not changed
+            if draft_size is not None:
+                image.draft(None, (draft_size, draft_size))
+            check_memory(image, (width, height))
         yield image
 
 
@@ -71,21 +74,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """``image`` as 8-bit RGB: transparency on white, deep grey scaled down, the first frame of an animation."""
     image.load()
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
+        scale = _scale_to_eight_bit(image)
+        return _by_strips(image, lambda strip: _eight_bit(strip, scale))
     if image.has_transparency_data:
-        straight = image.convert("LA") if image.mode == "La" else image  # Pillow knows no way from La to RGBA
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, straight.convert("RGBA")).convert("RGB")
+        return _by_strips(image, _on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 also for a photo whose EXIF data is absent or damaged."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (*_DAMAGE, *_DAMAGE_ELSEWHERE):
-        return 1
-    return value if value in _TRANSPOSE else 1
+def _by_strips(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """An RGB image, made strip by strip: what is in between would take several times the memory of both."""
+    made = Image.new("RGB", image.size)
+    for box in _strips(image):
+        made.paste(to_rgb(image.crop(box)), box)
+    return made
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    straight = image.convert("LA") if image.mode == "La" else image  # Pillow knows no way from La to RGBA
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, straight.convert("RGBA")).convert("RGB")
 
 
 def upright(image: Image.Image, exif_orientation: int) -> Image.Image:
@@ -101,15 +115,22 @@ def source_name(source: object) -> Source:
     return name if isinstance(name, str) else f"<{type(source).__name__}>"
 
 
-def _eight_bit(grey: NDArray[Any]) -> NDArray[np.uint8]:  # (H, W) -> (H, W)
+def _scale_to_eight_bit(image: Image.Image) -> float:
     """Grey of 16 or 32 bits is taken as 0..65535; floats as 0..1, or as 0..255 when a value exceeds 1."""
-    if grey.dtype.kind == "f":
-        finite = np.nan_to_num(grey.astype(np.float32))
-        scale = 255.0 if finite.max() <= 1.0 else 1.0
-    else:
-        finite, scale = grey.astype(np.float32), 1 / 257
-    eight_bit: NDArray[np.uint8] = np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
-    return eight_bit
+    if image.mode != "F":
+        return 1 / 257
+    largest = max(float(_numbers(image.crop(box)).max()) for box in _strips(image))
+    return 255.0 if largest <= 1.0 else 1.0
+
+
+def _eight_bit(image: Image.Image, scale: float) -> Image.Image:
+    grey = np.clip(np.rint(_numbers(image) * np.float32(scale)), 0, 255).astype(np.uint8)  # (H, W)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _numbers(image: Image.Image) -> NDArray[np.float32]:  # (H, W), finite
+    numbers: NDArray[np.float32] = np.asarray(image).astype(np.float32)
+    return np.nan_to_num(numbers, copy=False) if image.mode == "F" else numbers
 
 
 @contextmanager
@@ -120,11 +141,11 @@ def _stream(source: PhotoSource, name: Source) -> Iterator[IO[bytes] | None]:
     elif isinstance(source, str | os.PathLike):
         with _open(Path(source), name) as file:
             # Pillow needs to seek, and a pipe cannot.
-            yield file if file.seekable() else io.BytesIO(file.read())
+            yield file if file.seekable() else io.BytesIO(file.read(MAX_FILE_BYTES + 1))
     elif isinstance(source, Image.Image | np.ndarray) or not hasattr(source, "read"):
         yield None
     else:
-        yield source if source.seekable() else io.BytesIO(source.read())
+        yield source if source.seekable() else io.BytesIO(source.read(MAX_FILE_BYTES + 1))
 
 
 def _open(path: Path, name: Source) -> IO[bytes]:
@@ -142,7 +163,7 @@ def _open(path: Path, name: Source) -> IO[bytes]:
 
 def _pil_image(source: PhotoSource, stream: IO[bytes] | None) -> Image.Image:
     if stream is not None:
-        return Image.open(stream)
+        return Image.open(cast(IO[bytes], metered(stream, source_name(source))), formats=FORMATS)
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and source.shape[2] == 3:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecap.runtime.backend import FloatArray
+from edgecap.runtime.exif import orientation
 from edgecap.runtime.fields import Fields
-from edgecap.runtime.photo import PhotoSource, opened, orientation, to_rgb, upright
+from edgecap.runtime.photo import PhotoSource, opened, to_rgb, upright
 
 Triple = tuple[float, float, float]
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_LARGEST = 1e6  # beyond it float32 has no room for a pixel
 _DRAFT_SCALE = 2  # a JPEG is decoded at no less than twice the target's sides: the filter still has pixels to average
 _REDUCING_GAP = 2.0  # and a larger image is first reduced by whole factors, likewise down to twice the target
 
@@ -52,6 +54,8 @@ class PreprocessConfig:
             raise ValueError("mean and std must be three finite numbers each")
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
+        if not (min(self.std) >= 1 / _LARGEST and max(map(abs, [*self.mean, *self.std])) <= _LARGEST):
+            raise ValueError(f"mean and std must be at most {_LARGEST:g}, and std at least {1 / _LARGEST:g}")
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``preprocess.json``."""
@@ -80,8 +84,9 @@ def load_image(source: PhotoSource, config: PreprocessConfig) -> Image.Image:
     """
     target = (config.size, config.size)
     with opened(source, draft_size=_DRAFT_SCALE * config.size) as image:
-        turn = orientation(image) if config.exif_orientation else 1
         rgb = to_rgb(image)
+        # Not before it is decoded: a PNG may say it last, and Pillow turns a TIFF by itself then.
+        turn = orientation(image) if config.exif_orientation else 1
         if rgb.size != target:
             rgb = rgb.resize(target, _FILTERS[config.filter], reducing_gap=_REDUCING_GAP)
         # Squashing to a square and turning may change places, and the small image is the cheaper one to turn.

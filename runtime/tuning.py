@@ -17,6 +17,7 @@ from typing import Any
 from edgecap.errors import TuningError
 from edgecap.runtime import engines
 from edgecap.runtime.fields import Fields
+from edgecap.runtime.json_document import parse_json
 
 VARIABLE = "EDGECAP_TUNING"  # names another file
 
@@ -91,8 +92,8 @@ def _read(file: Path) -> dict[str, Any]:
     if not content and not file.is_file():  # /dev/null, which stands for no file
         return {}
     try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(content)
+    except ValueError as error:
         raise TuningError(file, "is not JSON: torn or edited") from error
     if not isinstance(document, dict):
         raise TuningError(file, "is no JSON object: edited")
@@ -145,5 +146,5 @@ def _measurement(value: object) -> Measurement:
         backend=entry.get("backend", str),
         precision=entry.get("precision", str),
         threads=entry.get("threads", int),
-        milliseconds=entry.finite("milliseconds"),
+        milliseconds=entry.get("milliseconds", float),
     )

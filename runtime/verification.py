@@ -20,7 +20,7 @@ from edgecap.runtime.documents import GOLDEN, SEARCHES, TENSORS, Golden, GraphSe
 from edgecap.runtime.fields import Fields
 from edgecap.runtime.golden import golden_record, tensor_digest
 from edgecap.runtime.loading import MAX_THREADS, default_threads
-from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, RUNTIMES
+from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
 from edgecap.runtime.preprocess import to_tensor
 
 _ROUNDING = 1e-5  # records keep five decimals: by so much may two of them differ for nothing
@@ -150,9 +150,7 @@ def _graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray,
 
 
 def _start(bundle: Bundle, graphs: GraphSet, threads: int) -> Backend:
-    entries = [bundle.graph(role, *graphs) for role in GRAPH_ROLES]
-    encoder, decoder_step = (bundle.read(entry) for entry in entries if entry is not None)  # as graph_sets found them
-    return engines.start(graphs[0], encoder, decoder_step, threads, bundle.manifest.name)
+    return engines.start(graphs[0], *bundle.read_graphs(*graphs), threads, bundle.manifest.name)
 
 
 def compare(found: Record, recorded: Record, tolerance: float, failed: Check) -> Check:

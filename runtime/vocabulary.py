@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+from edgecap.runtime.fields import Fields
+
 PAD, START, END, UNK = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL_TOKENS = (PAD, START, END, UNK)
+
+MAX_TOKEN = 1000  # characters
+MAX_GROWTH = 8  # how many times as long the replacements may make a sentence
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,23 @@ class Detokenizer:
     final: str = "."
     # In order, on the words with a space on either side. Karpathy's tokens have lost apostrophes and hyphens.
     replacements: tuple[tuple[str, str], ...] = ((" s ", "'s "), (" t shirt", " t-shirt"))
+
+    def __post_init__(self) -> None:
+        growth = [len(new) / max(1, len(old)) for old, new in self.replacements]
+        if not all(old for old, _ in self.replacements):
+            raise ValueError("a replacement of the detokenizer replaces nothing")
+        if math.prod(max(1.0, factor) for factor in growth) > MAX_GROWTH or len(self.final) > MAX_TOKEN:
+            raise ValueError(f"the detokenizer makes a sentence more than {MAX_GROWTH} times as long")
+
+    @classmethod
+    def from_json(cls, entry: Fields) -> Detokenizer:
+        """Inverse of ``asdict``. Raises ``ValueError``."""
+        pairs = entry.items("replacements")
+        if not all(isinstance(pair, list) and [type(part) for part in pair] == [str, str] for pair in pairs):
+            raise ValueError("the replacements of the detokenizer must be pairs of strings")
+        return cls(
+            entry.get("capitalize_first", bool), entry.get("final", str), tuple((old, new) for old, new in pairs)
+        )
 
     def __call__(self, tokens: Iterable[str]) -> str:
         """Join ``tokens``: ``["a", "dog"] -> "A dog."``; no tokens give an empty string."""
@@ -50,6 +73,8 @@ class Vocabulary:
             raise ValueError(f"a vocabulary starts with {', '.join(SPECIAL_TOKENS)}")
         if len(set(self.tokens)) != len(self.tokens):
             raise ValueError("a vocabulary names no token twice")
+        if any(len(token) > MAX_TOKEN for token in self.tokens):
+            raise ValueError(f"a vocabulary has no token of more than {MAX_TOKEN} characters")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -86,7 +111,6 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Vocabulary:
-        """Inverse of :meth:`to_json`. Raises ``ValueError``, ``KeyError`` or ``TypeError`` on another document."""
-        rules = document["detokenizer"]
-        replacements = tuple((str(old), str(new)) for old, new in rules["replacements"])
-        return cls(tuple(document["tokens"]), Detokenizer(**{**rules, "replacements": replacements}))
+        """Inverse of :meth:`to_json`. Raises ``ValueError``."""
+        entry = Fields(document, "vocab")
+        return cls(entry.values("tokens", str), Detokenizer.from_json(entry.object("detokenizer")))

@@ -164,6 +164,31 @@ def graphs_at_hand(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(bundle, monkeypatch)
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a small file system with these options; skips where that is not permitted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = False
+
+    def mount(options: str) -> Path:
+        nonlocal mounted
+        try:
+            run = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True
+            )
+        except OSError as error:
+            pytest.skip(f"nothing can be mounted here: {error}")
+        if run.returncode:
+            pytest.skip(f"nothing can be mounted here: {run.stderr.strip()}")
+        mounted = True
+        return folder
+
+    yield mount
+    if mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
 @pytest.fixture(scope="module")
 def one_torch_thread() -> Iterator[None]:
     """Threads that wait for each other at every layer are slow where the cores are taken."""

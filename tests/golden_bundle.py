@@ -15,7 +15,6 @@ from edgecap.runtime import engines
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.documents import GOLDEN, graph_sets
 from edgecap.runtime.golden import golden_record, tensor_digest
-from edgecap.runtime.manifest import GRAPH_ROLES
 from edgecap.runtime.preprocess import to_tensor
 from edgecap.runtime.verification import Check, verify
 
@@ -48,9 +47,7 @@ def write_golden(path: Path) -> None:
     records = {}
     for runtime, precision in graph_sets(bundle):
         if engines.installed(runtime):
-            entries = [bundle.graph(role, runtime, precision) for role in GRAPH_ROLES]
-            encoder, step = (bundle.read(entry) for entry in entries if entry is not None)
-            backend = engines.start(runtime, encoder, step, 1, "bundle")
+            backend = engines.start(runtime, *bundle.read_graphs(runtime, precision), 1, "bundle")
             records[f"{runtime}-{precision}"] = golden_record(backend, image, bundle.vocabulary, options)
     document = {
         "photo": PHOTO,

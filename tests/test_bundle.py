@@ -17,7 +17,7 @@ from tiny_bundle import DIMS, GENERATION, PREPROCESS, VOCABULARY, write_tiny_bun
 
 from edgecap.errors import BundleError
 from edgecap.runtime.bundle import MANIFEST, Bundle, FileEntry, Manifest, bundle_id, embedded_bundles, find_bundle
-from edgecap.runtime.manifest import DIGEST_KEY, digest, is_inside
+from edgecap.runtime.manifest import DIGEST_KEY, digest, is_inside, written
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -28,9 +28,9 @@ def edit_manifest(bundle: Path, edit: Edit, sealed: bool = True) -> None:
     edit(document)
     if sealed:
         lines = sorted(f"{file.get('path')} {file.get('sha256')}\n" for file in document["files"])
-        document["bundle_id"] = hashlib.sha256("".join(lines).encode()).hexdigest()
+        document["bundle_id"] = hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
         document[DIGEST_KEY] = digest(document)
-    (bundle / MANIFEST).write_text(json.dumps(document))
+    (bundle / MANIFEST).write_bytes(written(document))
 
 
 def edit_document(bundle: Path, name: str, content: bytes) -> None:

@@ -192,7 +192,7 @@ def of_newer_schema(document: dict[str, Any], tensors: dict[str, Tensor]) -> Non
         (lambda document, _: document["dims"].update(hidden_dim=-8), "has dims that no model can have"),
         (lambda document, _: document["dims"].update(vocab_size=9), "has 7 words, its dims say 9"),
         (lambda document, _: document["vocabulary"]["tokens"].append("a"), "no token twice"),
-        (lambda document, _: document["vocabulary"].pop("tokens"), "has broken metadata: 'tokens'"),
+        (lambda document, _: document["vocabulary"].pop("tokens"), "has broken metadata: vocab lacks 'tokens'"),
         (lambda document, _: document.update(training=7), "has broken metadata"),
         (lambda _, tensors: tensors.pop("model.decoder.query.weight"), "lacks the tensor decoder.query.weight"),
         (lambda _, tensors: tensors.update({"model.extra": torch.zeros(1)}), "holds the tensor extra, which preset"),

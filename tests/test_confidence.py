@@ -123,12 +123,9 @@ def of_fp32(**changes: object) -> Edit:
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (of_fp32(slope=math.nan), r"confidence\.sets\.onnx-fp32\.slope must be a finite number, not nan"),
-        (of_fp32(intercept=-math.inf), r"onnx-fp32\.intercept must be a finite number, not -inf"),
-        (of_fp32(auc=math.nan), r"onnx-fp32\.auc must be a finite number"),
         (of_fp32(slope="steep"), r"onnx-fp32\.slope must be a number, not 'steep'"),
         (of_fp32(slope=None), r"onnx-fp32\.slope must be a number, not None"),
-        (of_fp32(slope=10**400), "too large"),
+        (of_fp32(auc="good"), r"onnx-fp32\.auc must be a number, not 'good'"),
         (lambda document: document["sets"]["onnx-fp32"].pop("intercept"), r"sets\.onnx-fp32 lacks 'intercept'"),
         (lambda document: document["sets"].update({"onnx-int8": 0.5}), r"sets\.onnx-int8 must be a JSON object"),
         (lambda document: document.update(sets=[]), r"confidence\.sets must be a JSON object, not list"),

@@ -6,9 +6,8 @@ import contextlib
 import mmap
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -66,31 +65,6 @@ STAGES_THAT_FILL_THE_DISK = {
     "encoder.int8.onnx": "INT8 ONNX graphs",
     "golden/astronaut.png": "writing the bundle",
 }
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a small file system with these options; skips where that is not permitted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = False
-
-    def mount(options: str) -> Path:
-        nonlocal mounted
-        try:
-            run = subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True
-            )
-        except OSError as error:
-            pytest.skip(f"nothing can be mounted here: {error}")
-        if run.returncode:
-            pytest.skip(f"nothing can be mounted here: {run.stderr.strip()}")
-        mounted = True
-        return folder
-
-    yield mount
-    if mounted:
-        subprocess.run(["umount", folder], check=True)
 
 
 def unchanged(target: Path, before: dict[str, bytes]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize, to_tensor
 
@@ -41,7 +42,20 @@ def mean_colour(source: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_exif_orientation_is_followed(turn: int) -> None:
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("JPEG", {})],
+)
+def test_exif_orientation_is_followed(turn: int, file_format: str, options: dict[str, Any]) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    stored = saved(gradient(), file_format, exif=exif, **options)
+    as_png = saved(gradient(), "PNG", exif=exif)
+    assert np.abs(pixels_of(stored) - pixels_of(as_png)).mean() < 2
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_orientation_of_a_png_is_followed(turn: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = turn
     # What ImageOps would make upright, kept as the camera would store it.
@@ -52,6 +66,26 @@ def test_exif_orientation_is_followed(turn: int) -> None:
     ignoring = PreprocessConfig(mean=CONFIG.mean, std=CONFIG.std, size=32, exif_orientation=False)
     stored = np.asarray(load_image(source, ignoring)).astype(int)
     assert np.abs(stored - pixels_of(gradient())).max() == 0
+
+
+def test_an_orientation_that_a_png_states_last_is_followed() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    source = saved(gradient(), "PNG", exif=exif)
+    start = source.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(source[start : start + 4])
+    moved = source[:start] + source[end:-12] + source[start:end] + source[-12:]
+    assert moved != source and (pixels_of(moved) == pixels_of(source)).all()
+
+
+def test_an_orientation_in_xmp_is_followed() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    turned = pixels_of(gradient())[::-1, ::-1]
+    for file_format in ("JPEG", "WEBP"):
+        assert np.abs(pixels_of(saved(gradient(), file_format, xmp=xmp)) - turned).mean() < 4
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    assert (pixels_of(saved(gradient(), "PNG", pnginfo=info)) == turned).all()
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

@@ -102,7 +102,7 @@ def write_tiny_bundle(
         "dims": DIMS,
         "files": tuple(entries),
     }
-    (path / MANIFEST).write_bytes(_json(Manifest(**{**facts, **changes}).to_json()))
+    (path / MANIFEST).write_bytes(Manifest(**{**facts, **changes}).to_bytes())
     return path
 
 

@@ -6,9 +6,11 @@ import itertools
 import json
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from edgecap.runtime import Caption, Captioner, Deadline, load
 from edgecap.runtime.caption import Prepared
 from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import EXTENSIONS, PhotoSource
+from edgecap.runtime.photo_limits import MAX_FILE_BYTES
 
 STDIN = "-"
 MAX_BATCH = 256
@@ -137,7 +140,7 @@ def caption(
                 click.echo(json.dumps({"path": path, **record(captioner, result, min_confidence)}))
             elif isinstance(result, Caption):
                 text = result.text if is_sure(result, min_confidence) else NOT_SURE
-                click.echo(text if bare else f"{one_line(path)}: {text}")
+                click.echo(one_line(text if bare else f"{path}: {text}"))
     if failed:
         sys.exit(EXIT_FAILURE)
 
@@ -185,7 +188,9 @@ def captions(
     """For each request, in order, its path with the caption or the problem."""
     remaining = iter(requests)
     while batch := list(itertools.islice(remaining, batch_size)):
-        sources = [sys.stdin.buffer.read() if request.path == STDIN else request.path for request in batch]
+        sources = [
+            sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if request.path == STDIN else request.path for request in batch
+        ]
         deadline = None if max_ms is None else Deadline(max_ms)  # not while a photo is on its way to stdin
         prepared = [prepare(captioner, *asked) for asked in zip(batch, sources, strict=True)]
         readable = [photo for photo in prepared if isinstance(photo, Prepared)]
@@ -194,14 +199,33 @@ def captions(
             yield request.path, next(made) if isinstance(photo, Prepared) else photo
 
 
+def arrived(request: Request) -> PhotoSource:
+    """Where the photo is to be read from; of stdin, all that comes, or more than a photo may have."""
+    return sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if request.path == STDIN else request.path
+
+
 def prepare(captioner: Captioner, request: Request, source: PhotoSource) -> Prepared | str:
     """The photo read from ``source`` and preprocessed, or the problem with it."""
     if request.problem is not None:
         return request.problem
     try:
-        return captioner.prepare(source)
+        with no_remarks():
+            return captioner.prepare(source)
     except ImageError as error:
         return error.problem
+
+
+@contextmanager
+def no_remarks() -> Iterator[None]:
+    """Keep off stderr what Pillow's TIFF library writes there, by itself, of a damaged photo."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # there is no stderr
+            stderr = os.dup(2)
+            stack.callback(os.close, stderr)
+            stack.callback(os.dup2, stderr, 2)
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), 2)
+        yield
 
 
 def record(captioner: Captioner, result: Caption | str, min_confidence: float | None) -> dict[str, Any]:
