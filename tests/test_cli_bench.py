@@ -9,8 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import edgecap
-from exported import edgecap_here
+from conftest import edgecap, edgecap_here
 from golden_bundle import write_golden
 from PIL import Image
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import edgecap_here
 from exported import (
     CAN_CONVERT,
     EVERYTHING,
@@ -22,7 +23,6 @@ from exported import (
     STAGES,
     Run,
     contents,
-    edgecap_here,
     hurry,
     quiet,
     signalled,
