@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings
 from PIL import Image
 from tiny_bundle import Graphs, write_tiny_bundle
 from tiny_dataset import write_photos, write_tiny_dataset
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 CALIBRATION_PHOTOS = 20
 
 ROOT = Path(__file__).resolve().parents[1]
+settings.register_profile("busy", deadline=None)  # the machine may have other things to do, or be emulated
+settings.load_profile("busy")
 os.environ["EDGECAP_TUNING"] = os.devnull  # what this machine's user once measured is nothing to the tests
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
