@@ -7,6 +7,7 @@ import os
 
 __version__ = "0.1.0"
 
-# ONNX Runtime from 1.29 on reports its use to Microsoft, from a thread that also keeps forked processes from ending.
-# It asks once, when it is first imported; who wants the reports sets another value.
+# From 1.29 on ONNX Runtime reports its use over the network, on Linux as well, and keeps an identifier of the device,
+# unless this is set when it is imported; its thread also keeps forked processes from ending. Who wants the reports sets
+# another value.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

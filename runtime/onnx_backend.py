@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgecap.errors import BundleError, EngineError, Source, UnsupportedGraphError, brief
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
 from edgecap.runtime.engines import ONNX_LIBRARY, not_imported
+from edgecap.runtime.quiet_start import quiet_start
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -34,8 +35,9 @@ class OnnxBackend:
     """
 
     def __init__(self, encoder: bytes, decoder_step: bytes, threads: int, source: Source = "bundle") -> None:
-        self._encoder = _session(encoder, threads, f"{source}: encoder", ENCODER_INPUTS, ENCODER_OUTPUTS)
-        self._step = _session(decoder_step, threads, f"{source}: decoder_step", STEP_INPUTS, STEP_OUTPUTS)
+        with quiet_start():
+            self._encoder = _session(encoder, threads, f"{source}: encoder", ENCODER_INPUTS, ENCODER_OUTPUTS)
+            self._step = _session(decoder_step, threads, f"{source}: decoder_step", STEP_INPUTS, STEP_OUTPUTS)
 
     @property
     def name(self) -> str:

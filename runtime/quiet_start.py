@@ -14,10 +14,12 @@ from typing import IO
 _STDERR = 2
 _ONE_AT_A_TIME = threading.Lock()
 
-# How lines begin that are of no use to anybody: TensorFlow Lite's, those of the library by which it looks at the CPU,
-# and TensorFlow's. What stops an engine arrives as an exception.
+# How lines begin that are of no use to anybody: TensorFlow Lite's, those of the library by which it and ONNX Runtime
+# look at the CPU, ONNX Runtime's (on a Raspberry Pi it warns that the display's chip is no PCI card), and TensorFlow's.
+# What stops an engine arrives as an exception.
 _REMARK = re.compile(
-    rb"INFO: |(Error|Warning) in cpuinfo: |WARNING: All log messages before absl"
+    rb"INFO: |(Error|Warning) in cpuinfo: |onnxruntime cpuid_info warning: |WARNING: All log messages before absl"
+    rb"|(\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+ \[[VIW]:onnxruntime:"
     rb"|[IWE]\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+: [IWE] |To enable the following instructions: "
 )
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
 from PIL import Image
 from tiny_bundle import Graphs, write_tiny_bundle
 from tiny_dataset import write_photos, write_tiny_dataset
-from tiny_tflite import tflite_graphs as make_tflite_graphs
+from tiny_tflite import made_tflite_graphs, make_tflite_graphs
 
+from edgecap.cli import main
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.runtime import Captioner, load
 
@@ -30,10 +32,9 @@ if TYPE_CHECKING:
 
 CALIBRATION_PHOTOS = 20
 
-settings.register_profile("untimed", deadline=None)  # a machine that is busy is no failure
-settings.load_profile("untimed")
-
 ROOT = Path(__file__).resolve().parents[1]
+settings.register_profile("busy", deadline=None)  # the machine may have other things to do, or be emulated
+settings.load_profile("busy")
 os.environ["EDGECAP_TUNING"] = os.devnull  # what this machine's user once measured is nothing to the tests
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
@@ -53,11 +54,15 @@ def own_bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tflite_graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    """The tiny bundle's graphs for TensorFlow Lite; skips where they can be neither made nor run."""
-    for library in ("tensorflow", "ai_edge_litert"):
+    """The tiny bundle's graphs for TensorFlow Lite; skips where they can be neither had nor run.
+
+    They are made here, or are those that ``tiny_tflite.py`` made elsewhere, in the folder EDGECAP_TINY_TFLITE.
+    """
+    made = os.environ.get("EDGECAP_TINY_TFLITE")
+    for library in ("ai_edge_litert",) if made else ("tensorflow", "ai_edge_litert"):
         if find_spec(library) is None:
             pytest.skip(f"{library} is not installed")
-    return make_tflite_graphs(tmp_path_factory.mktemp("tflite"))
+    return made_tflite_graphs(Path(made)) if made else make_tflite_graphs(tmp_path_factory.mktemp("tflite"))
 
 
 @pytest.fixture(scope="session")
@@ -224,3 +229,11 @@ def edgecap(*arguments: object, stdin: bytes = b"", **environment: str) -> tuple
     command = [sys.executable, "-m", "edgecap", *map(str, arguments)]
     run = subprocess.run(command, input=stdin, capture_output=True, env={**ENVIRONMENT, **environment})
     return run.returncode, run.stdout.decode().splitlines(), run.stderr.decode().splitlines()
+
+
+def edgecap_here(*arguments: object) -> tuple[int, list[str], list[str]]:
+    """Run ``edgecap`` in this process: exit code, lines of stdout, lines of stderr."""
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout.splitlines(), result.stderr.splitlines()

@@ -23,7 +23,6 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from conftest import ROOT
 from tiny_dataset import write_tiny_dataset
 
@@ -139,14 +138,6 @@ def export(checkpoint: Path, target: Path, *options: object, scratch: Path) -> R
 def _environment(scratch: Path) -> dict[str, str]:
     scratch.mkdir()
     return {**ENVIRONMENT, "TMPDIR": str(scratch)}
-
-
-def edgecap_here(*arguments: object) -> tuple[int, list[str], list[str]]:
-    """Run ``edgecap`` in this process: exit code, lines of stdout, lines of stderr."""
-    result = CliRunner().invoke(main, list(map(str, arguments)))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout.splitlines(), result.stderr.splitlines()
 
 
 def progress(photos: int, source: str, captions: int | None = None) -> list[str]:

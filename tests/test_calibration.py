@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import EVERYTHING, contents, document, edgecap_here, hurry
+from conftest import edgecap_here
+from exported import EVERYTHING, contents, document, hurry
 from tiny_dataset import write_photos, write_tiny_dataset
 
 from edgecap.data.karpathy import CaptionDataset, load_dataset

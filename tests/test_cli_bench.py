@@ -9,8 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import edgecap
-from exported import edgecap_here
+from conftest import edgecap, edgecap_here
 from golden_bundle import write_golden
 from PIL import Image
 
@@ -98,6 +97,7 @@ def test_without_photos_the_golden_one_is_captioned(own_bundle: Path) -> None:
 
 
 def test_a_picture_is_drawn(tiny_bundle: Path, photo: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="it takes the extra bench")
     target = tmp_path / "bench.png"
     arguments = ("--bundle", tiny_bundle, "--threads", "1,2", "--plot", target, *FEW)
     code, _, _ = edgecap_here("bench", photo("red.jpg", "red"), *arguments)

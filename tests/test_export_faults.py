@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import edgecap_here
 from exported import (
     CAN_CONVERT,
     EVERYTHING,
@@ -21,7 +22,6 @@ from exported import (
     STAGES,
     Run,
     contents,
-    edgecap_here,
     hurry,
     quiet,
     signalled,

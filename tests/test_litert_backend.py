@@ -255,6 +255,9 @@ REMARKS = (
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
     "E0000 00:00:1795422525.546330   27507 cuda_dnn.cc:8579] Unable to register cuDNN factory",
     "2026-11-23 08:28:41.033913: I tensorflow/core/util/port.cc:153] oneDNN custom operations are on.",
+    "onnxruntime cpuid_info warning: Unknown CPU vendor. cpuinfo_vendor value: 0",
+    "2026-11-23 21:06:48.914214312 [W:onnxruntime:Default, device_discovery.cc:164 DiscoverDevicesForPlatform] GPU no",
+    "\x1b[0;93m2026-11-23 21:06:48.914214312 [W:onnxruntime:Default, device_discovery.cc:164 Discover] GPU no\x1b[m",
 )
 
 

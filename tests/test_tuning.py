@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exported import edgecap_here
+from conftest import edgecap_here
 from test_bundle import edit_manifest
 
 from edgecap.bench import report

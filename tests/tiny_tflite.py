@@ -15,14 +15,19 @@ from tiny_bundle import STEP_INPUTS, Graphs, H, L, S, step_constants
 HYPOTHESES = (1, 4)  # the sizes of the decoder step's signatures: a beam of 3 is filled up, one of 6 goes in two calls
 
 
-def tflite_graphs(directory: Path) -> Graphs:
-    """The graphs by precision; TensorFlow stays in a process of its own, as its weight and its chatter are large.
+def make_tflite_graphs(directory: Path) -> Graphs:
+    """The graphs by precision, made in ``directory``.
 
-    The INT8 encoder takes and gives INT8; its decoder step is the fp32 one.
+    TensorFlow stays in a process of its own, as its weight and its chatter are large.
     """
     root = Path(__file__).resolve().parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     subprocess.run([sys.executable, __file__, str(directory)], check=True, capture_output=True, env=environment)
+    return made_tflite_graphs(directory)
+
+
+def made_tflite_graphs(directory: Path) -> Graphs:
+    """The graphs that are in ``directory``. The INT8 encoder takes and gives INT8; its decoder step is the fp32 one."""
     step = (directory / "step").read_bytes()
     return {precision: ((directory / precision).read_bytes(), step) for precision in ("fp32", "int8")}
 
