@@ -14,8 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, ROOT
-from exported import edgecap_here
+from conftest import ENVIRONMENT, ROOT, edgecap_here
 from test_bundle import edit_manifest
 
 from edgecap.errors import BundleError

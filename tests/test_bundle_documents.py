@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import encoded
-from exported import edgecap_here
+from conftest import edgecap_here, encoded
 from test_bundle import edit_document, edit_manifest
 from tiny_bundle import CONFIDENCE, GENERATION, PREPROCESS, VOCABULARY, write_tiny_bundle
 

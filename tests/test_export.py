@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from conftest import CALIBRATION_PHOTOS, edgecap
+from conftest import CALIBRATION_PHOTOS, edgecap, edgecap_here
 from exported import (
     EVERYTHING,
     GRAPHS,
@@ -22,7 +22,6 @@ from exported import (
     Run,
     contents,
     document,
-    edgecap_here,
     export,
     needs_converter,
     progress,

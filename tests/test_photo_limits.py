@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from campaigns.children import try_all
 from campaigns.photo_mutations import SIDES, seeds
-from conftest import ENVIRONMENT, encoded
-from exported import edgecap_here
+from conftest import ENVIRONMENT, edgecap_here, encoded
 from PIL import Image
 from test_preprocess import CONFIG, saved
 
