@@ -27,10 +27,17 @@ def golden(model: Path) -> dict[str, Any]:
     return dict(json.loads((model / "bundle" / "golden" / "golden.json").read_text()))
 
 
+def checkpoint_of(model: Path) -> Path:
+    path = model / "checkpoint.safetensors"
+    if not path.is_file() and not (ROOT / ".git").exists():
+        pytest.skip("an sdist carries no checkpoints")
+    return path
+
+
 @every_model
 def test_sizes_are_within_their_limits(model: Path) -> None:
     assert sum(path.stat().st_size for path in (model / "bundle").rglob("*") if path.is_file()) <= 12_000_000
-    assert (model / "checkpoint.safetensors").stat().st_size <= 24_000_000
+    assert checkpoint_of(model).stat().st_size <= 24_000_000
 
 
 def test_the_default_is_the_one_with_the_best_cider_d() -> None:
@@ -62,7 +69,7 @@ def test_checkpoint_recipe_and_bundle_belong_together(model: Path) -> None:
     from edgecap.model.checkpoint import load_checkpoint
     from edgecap.training.config import TrainConfig, load_config
 
-    path = model / "checkpoint.safetensors"
+    path = checkpoint_of(model)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == evaluation(model)["checkpoint_sha256"]
     checkpoint = load_checkpoint(path, preset=model.name)
     assert TrainConfig.from_json(checkpoint.config) == load_config(model / "train.toml", {})

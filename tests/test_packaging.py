@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import EntryPoint
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from packaging.requirements import Requirement
 
 import edgecap
 
@@ -21,6 +23,8 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
 MAPPED: dict[str, str] = SETUPTOOLS["package-dir"]
 DEFAULT_BUNDLE = ROOT / "models" / "plus" / "bundle"
+
+needs_links = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an sdist has no links")
 
 
 def folder_of(package: str) -> Path:
@@ -37,6 +41,7 @@ def shipped(package: str) -> set[Path]:
     return {path for pattern in patterns for path in folder_of(package).glob(pattern) if path.is_file()}
 
 
+@needs_links
 def test_every_package_of_the_tree_is_listed() -> None:
     """One that is missing from the list imports in an editable install and is absent from the wheel."""
     found = {"edgecap"}
@@ -53,6 +58,7 @@ def test_every_module_is_in_a_listed_package() -> None:
     assert [path for path in modules if path.parent.resolve() not in folders] == []
 
 
+@needs_links
 def test_links_are_relative_and_stand_for_the_mapped_folders() -> None:
     links = {path.name: str(path.readlink()) for path in (ROOT / "edgecap").iterdir() if path.is_symlink()}
     assert links == {folder: f"../{folder}" for folder in MAPPED.values()}
@@ -83,6 +89,35 @@ def test_the_runtime_needs_four_libraries() -> None:
     assert names(PROJECT["project"]["dependencies"]) == {"numpy", "pillow", "click"}
     assert names(extras["onnx"]) == {"onnxruntime"}
     assert {"onnx", "tflite", "export", "train", "dev"} <= extras.keys()
+
+
+def test_every_requirement_has_a_lower_and_an_upper_bound() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    listed = [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"], *chain(*extras.values())]
+    requirements = [Requirement(text) for text in listed]
+    assert len(requirements) > 40
+    for requirement in requirements:
+        operators = {specifier.operator for specifier in requirement.specifier}
+        assert operators in ({">=", "<"}, {"=="}) or requirement.name == "edgecap", str(requirement)
+
+
+def test_the_lock_holds_what_the_extra_dev_asks_for() -> None:
+    """All of it but torch, in versions that are allowed, with hashes and nothing that belongs to one machine."""
+    lock = (ROOT / "requirements-dev.lock").read_text()
+    locked = dict(re.findall(r"^([a-z][a-z0-9.-]*)==(\S+) \\$", lock, re.MULTILINE))
+    assert lock.count("==") == len(locked) + 1  # and the line that says how it is made
+    assert len(re.findall(r"\\\n    --hash=sha256:[0-9a-f]{64}", lock)) >= len(locked) and "://" not in lock
+    extras = PROJECT["project"]["optional-dependencies"]
+    asked = [Requirement(text) for text in (*PROJECT["project"]["dependencies"], *extras["dev"])]
+    (own,) = (requirement for requirement in asked if requirement.name == "edgecap")
+    asked += [Requirement(text) for extra in own.extras for text in extras[extra]]
+    missing = [
+        str(requirement)
+        for requirement in asked
+        if requirement.name not in ("edgecap", "torch")
+        and not requirement.specifier.contains(locked.get(requirement.name.lower(), "0"))
+    ]
+    assert missing == [] and "torch" not in locked
 
 
 def test_the_command_and_the_version_are_where_the_project_says() -> None:
