@@ -141,16 +141,17 @@ def table() -> list[str]:
         if ablation.against:
             change = f"| {cider_d - float(last[ablation.against]['val_cider_d']):+.2f} | {ablation.against} |"
         rows.append(f"| {ablation.title} | {cider_d:.2f} | {bleu_4:.2f} {change}")
-    rows += [
+    int8 = []
+    for ablation in ABLATIONS:
+        for engine, scores in logs.get(ablation.name, {}).get("int8", {}).items():
+            figures = f"{scores['CIDEr-D']:.2f} | {scores['CIDEr-D change']:+.2f} | {scores['identical captions']:.1%}"
+            int8.append(f"| {ablation.title} | {engine} | {figures} |")
+    head = [
         "",
         "| quantized | engine | CIDEr-D of INT8 | change from fp32 | identical captions |",
         "|---|---|---|---|---|",
     ]
-    for ablation in ABLATIONS:
-        for engine, scores in logs.get(ablation.name, {}).get("int8", {}).items():
-            figures = f"{scores['CIDEr-D']:.2f} | {scores['CIDEr-D change']:+.2f} | {scores['identical captions']:.1%}"
-            rows.append(f"| {ablation.title} | {engine} | {figures} |")
-    return rows
+    return [*rows, *head, *int8] if int8 else rows
 
 
 @click.command()
