@@ -90,7 +90,7 @@ def results(found: list[list[Hypothesis]]) -> list[list[tuple[Any, ...]]]:
     min_length=st.integers(1, STEPS),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_a_deadline_gives_what_a_length_gives(
     seed: int, ticks: list[int], most: int, beam: int, penalty: float, min_length: int, data: st.DataObject
 ) -> None:
