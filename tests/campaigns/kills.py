@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def run(arguments: list[str], *, kill_after: float | None = None, line: str | No
             part = None
         if part == "":
             break
-        *whole, text = (text + (part or "")).splitlines() or [""]
+        *whole, text = (text + (part or "")).split("\n")
         lines += [(time.monotonic() - start, said) for said in whole]
         if line is not None and kill_after is not None and end is None and line in f"{whole} {text}":
             end = time.monotonic() + kill_after
@@ -92,10 +93,13 @@ def _run_here(arguments: list[str], writable: int) -> None:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(writable, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))  # of another kind now
         try:
             edgecap(arguments)
         except SystemExit as error:
             code = int(error.code or 0)
+        except BaseException:
+            traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -108,7 +112,7 @@ def kill_exports(checkpoint: Path, folder: Path, rounds: int, chance: random.Ran
         return ["export", str(checkpoint), "-o", str(target), *GRAPHS, "--name", f"round-{number}"]
 
     undisturbed = run(arguments(0))
-    assert undisturbed.code == 0, undisturbed.lines
+    assert undisturbed.code == 0, undisturbed
     writing = undisturbed.after(WRITING)
     for number in range(1, rounds + 1):
         before, old = contents(target), Bundle.open(target).manifest.name
@@ -137,7 +141,7 @@ def kill_trainings(data: Path, folder: Path, rounds: int, chance: random.Random)
     """Kill trainings in ``folder``/run. Raises ``AssertionError`` when a checkpoint is not whole, or ends otherwise."""
     reference, target, counts = folder / "reference", folder / "run", Counter[str]()
     undisturbed = run(training(data, reference))
-    assert undisturbed.code == 0, undisturbed.lines
+    assert undisturbed.code == 0, undisturbed
     for _ in range(rounds):
         before = step_of(target)
         ended = run(training(data, target), kill_after=chance.uniform(0, 1.2 * undisturbed.seconds))
@@ -184,7 +188,7 @@ def campaigns(
     if checkpoint is None or bundle is None:
         checkpoint, bundle = write_checkpoint(folder), folder / "whole"
         made = run(["export", str(checkpoint), "-o", str(bundle), *GRAPHS])
-        assert made.code == 0, made.lines
+        assert made.code == 0, made
     hurry(bundle, pytest.MonkeyPatch())
     yield "exports", kill_exports, checkpoint
     yield "trainings", kill_trainings, write_tiny_dataset(folder / "data", train=16, val=4)
