@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ class FeatureCache:
             if array is None:
                 shape = (count, *rows.shape[1:])
                 array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)  # type: ignore[no-untyped-call,unused-ignore]
+                _reserve(partial)
             array[start : start + len(rows)] = rows
             self.advance(len(rows))
             if start // ENCODE_BATCH % _BATCHES_BETWEEN_MARKS == _BATCHES_BETWEEN_MARKS - 1:
@@ -67,6 +69,21 @@ class FeatureCache:
             array.flush()
         _write(mark, {"sha256": _checksum(partial)})
         partial.replace(path)
+
+
+def _reserve(path: Path) -> None:
+    """Have the disk keep the room that a new file will fill: where none is left, a mapped one ends the process.
+
+    Raises ``OSError``, and leaves no file.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError:
+        path.unlink()
+        raise
 
 
 def _mark(path: Path) -> Path:

@@ -37,10 +37,26 @@ def train_run(
     last = folder / LAST
     if last.exists() and not resume:
         raise CheckpointError(last, "a run is there already: continue it with --resume, or name another folder")
+    try:
+        return _train(dataset, folder, config_file, overrides or {}, resume, say)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise CheckpointError(folder, f"cannot be written: {error.strerror or error}") from error  # a full disk, mostly
+
+
+def _train(
+    dataset: CaptionDataset,
+    folder: Path,
+    config_file: Path | None,
+    overrides: Mapping[str, Any],
+    resume: bool,
+    say: Callable[[str], None],
+) -> RunResult:
     if resume and config_file is None:
-        config = changed_config(_own_config(folder), overrides or {})
+        config = changed_config(_own_config(folder), overrides)
     else:
-        config = load_config(config_file, overrides or {})
+        config = load_config(config_file, overrides)
     taught = with_teachers(config, lambda file: _teacher(file, config, dataset, folder, say))
     resume = resume and not _only_teachers(folder)
     return Trainer(config, dataset, folder, resume=resume, say=say, taught=taught).run()

@@ -97,9 +97,15 @@ def _wait(child: int, shared: mmap.mmap) -> int:
             return status
         if (number := _get(shared)) != last:
             last, since = number, time.monotonic()
-        elif time.monotonic() - since > PATIENCE:
+        elif time.monotonic() - since > PATIENCE and _waits(child):
             os.kill(child, signal.SIGKILL)
         time.sleep(0.005)
+
+
+def _waits(child: int) -> bool:
+    """Whether a process waits for something, rather than for a processor, or stopped by somebody."""
+    state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+    return state in "SD"
 
 
 def _fate(status: int) -> str:
