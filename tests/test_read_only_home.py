@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import edgecap
-from exported import edgecap_here
+from conftest import edgecap, edgecap_here
 
 from edgecap.bench import report
 from edgecap.runtime import tuning

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from exported import edgecap_here
+from conftest import edgecap_here
 
 from edgecap.model.checkpoint import load_checkpoint
 
