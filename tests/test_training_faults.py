@@ -18,8 +18,8 @@ SETTINGS = ("--set", "views=1", "--set", "min_count=1", "--set", "precision=fp32
 
 @pytest.mark.parametrize(
     ("size", "step"),
-    [("1200k", None), ("20m", None), ("100m", 3)],
-    ids=["caching features", "first checkpoint", "second checkpoint"],
+    [("1200k", None), ("100m", 3)],
+    ids=["caching features", "second checkpoint"],
 )
 def test_a_disk_that_is_full_is_said_in_one_line(
     data: Path, disk: Callable[[str], Path], size: str, step: int | None
