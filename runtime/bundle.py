@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,7 +55,9 @@ DEFAULT_BUNDLE = "plus"
 MAX_JSON_BYTES = 64 * 2**20
 _READ_ON_OPENING = DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES
 
-_EMBEDDED = Path(edgecap.__file__).parent / "models"
+# A clone has a link beside this package, a wheel the folder; where an sdist is installed in place, neither is there.
+_MODELS = find_spec("edgecap.models")
+_EMBEDDED = Path(_MODELS.origin if _MODELS and _MODELS.origin else edgecap.__file__).parent
 TORN = "does not match its sha256 in manifest.json: torn or edited; export or install it again"
 
 Value = TypeVar("Value")
