@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,8 +58,10 @@ __all__ = [
 DEFAULT_BUNDLE = "plus"
 _READ_ON_OPENING = DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES
 
-_EMBEDDED = Path(edgecap.__file__).parent / "models"
 _ATTEMPTS = 10  # an export takes longer than to open what it made
+# A clone has a link beside this package, a wheel the folder; where an sdist is installed in place, neither is there.
+_MODELS = find_spec("edgecap.models")
+_EMBEDDED = Path(_MODELS.origin if _MODELS and _MODELS.origin else edgecap.__file__).parent
 
 Made = TypeVar("Made")
 
