@@ -32,7 +32,7 @@ BACKBONE, DETECTOR = {"backbone_weights": "backbone"}, {"backbone_weights": "det
 TEXT, TEACHERS = {"language.text": "text"}, {"task_teachers": "task_teachers"}
 
 # Three epochs of words on the features of a frozen backbone that has seen no captions: enough to see an effect of a
-# point, in some minutes each.
+# point, in some minutes each. Of two views, one is the photo as it is and one is mirrored; more are random crops.
 SHORT = {
     "preset": "tiny",
     "dropout": 0.3,
@@ -41,6 +41,7 @@ SHORT = {
     "frozen.learning_rate": 1e-3,
     "end_to_end.epochs": 0,
 }
+CROPS = {**SHORT, "views": 4}
 # ShuffleNetV2 from weights of a detector, whose BatchNorm statistics are not of photos.
 RECALIBRATED = {**SHORT, "recalibrate_batchnorm": True}
 TUNED = {
@@ -75,8 +76,9 @@ ABLATIONS = (
     _changed("scheduled_sampling", "scheduled sampling, up to 0.25", {"scheduled_sampling": 0.25}),
     _changed("attention_penalty", "doubly stochastic attention, weight 1", {"attention_penalty": 1.0}),
     _changed("ema", "averaged weights, decay 0.99", {"ema": 0.99}),
-    _changed("one_view", "no augmentation", {"views": 1}),
-    _changed("keep_aspect", "random crops that keep the aspect", {"keep_aspect": True}),
+    _changed("one_view", "no photo mirrored", {"views": 1}),
+    _changed("crops", "random crops as well", CROPS),
+    Ablation("keep_aspect", "those, the aspect kept", {**CROPS, "keep_aspect": True}, "crops"),
     _changed("longer", "6 epochs instead of 3", {"frozen.epochs": 6}),
     _changed("language", "language pretraining, 1 epoch", {"language.epochs": 1}, TEXT),
     _changed("self_critical", "rewards, 2 epochs", {"self_critical.epochs": 2, "self_critical.learning_rate": 5e-5}),
