@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize, to_tensor
 
+BILINEAR = Image.Resampling.BILINEAR
 CONFIG = PreprocessConfig(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0), size=32)
 
 
@@ -158,6 +159,14 @@ def test_a_large_jpeg_decoded_small_looks_the_same() -> None:
     source = saved(large, "JPEG", quality=95)
     whole = Image.open(io.BytesIO(source)).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
     assert np.abs(pixels_of(source) - np.asarray(whole).astype(int)).mean() < 2
+
+
+def test_a_jpeg_decoded_at_half_its_size_looks_the_same() -> None:
+    astronaut = Path(__file__).parents[1] / "models" / "plus" / "bundle" / "golden" / "astronaut.png"
+    source = saved(Image.open(astronaut), "JPEG", quality=95)  # 256 x 256 pixels, which become 128 x 128
+    config = PreprocessConfig(mean=CONFIG.mean, std=CONFIG.std, size=80)
+    drafted, exact = load_image(source, config), Image.open(io.BytesIO(source)).resize((80, 80), BILINEAR)
+    assert drafted != exact and np.abs(np.asarray(drafted).astype(int) - np.asarray(exact)).mean() < 2
 
 
 def test_pixels_of_the_right_size_are_not_touched() -> None:
