@@ -121,7 +121,7 @@ class Peers:
 
         peers = {name for name, _ in found} - own - naive
         int8, (onnx, _) = best(INT8, own), sorted(own, reverse=True)
-        naive_qdq = {name for name in naive if "QDQ" in name and "unsigned" in name}
+        qdq = {name.rpartition("ONNX Runtime, ")[2]: found[name, INT8] for name in sorted(naive) if "QDQ" in name}
         self.targets += [
             Target(
                 "encoder INT8, better engine / naive onnx2tf",
@@ -130,8 +130,9 @@ class Peers:
             ),
             Target("encoder INT8, better engine / best INT8 peer", int8 / best(INT8, peers), 0.5),
             Target("encoder INT8, better engine / its matrix products alone", int8 / limit, 1.7),
-            Target(
-                "encoder INT8, ONNX Runtime / naive QDQ (unsigned)", found[onnx, INT8] / best(INT8, naive_qdq), 0.65
+            *(
+                Target(f"encoder INT8, ONNX Runtime / naive QDQ, {name}", found[onnx, INT8] / time, 0.65)
+                for name, time in qdq.items()
             ),
             Target("encoder fp32, better engine / best fp32 peer", best(FP32, own) / best(FP32, peers), 1.0),
         ]
