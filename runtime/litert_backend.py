@@ -59,7 +59,7 @@ class LiteRtBackend:
 
     def encode(self, images: FloatArray) -> Encoded:
         """Encode preprocessed photos (N, 3, S, S), float32. Raises :class:`EngineError`."""
-        photos = [self._encoder.run(ENCODE, {"image": _channels_last(image)}) for image in images]
+        photos = [self._encoder.run(ENCODE, {"image": channels_last(image)}) for image in images]
         features, keys, h0, c0 = (_joined([photo[name] for photo in photos], axis=0) for name in ENCODER_OUTPUTS)
         return Encoded(features, keys, h0, c0)
 
@@ -88,7 +88,7 @@ class LiteRtBackend:
         return [_joined(outputs, axis=1) for outputs in zip(*parts, strict=True)]
 
 
-def _channels_last(image: FloatArray) -> FloatArray:
+def channels_last(image: FloatArray) -> FloatArray:
     """(3, S, S) -> (1, S, S, 3). Channel by channel, which takes a third of the time of a transposed view's copy."""
     ordered = np.empty((1, *image.shape[1:], len(image)), image.dtype)
     for channel, pixels in enumerate(image):
