@@ -33,7 +33,8 @@ def folder_of(package: str) -> Path:
 
 def other_files(folder: Path) -> set[Path]:
     """Files beside a package's modules, but for reports that a script wrote; its subpackages have theirs."""
-    return {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc", ".md")}
+    files = {path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc", ".md")}
+    return {path for path in files if path.stem != "growth"}
 
 
 def shipped(package: str) -> set[Path]:
