@@ -89,7 +89,7 @@ class LiteRtBackend:
 
 
 def channels_last(image: FloatArray) -> FloatArray:
-    """(3, S, S) -> (1, S, S, 3). Channel by channel, which takes a third of the time of a transposed view's copy."""
+    """(3, S, S) -> (1, S, S, 3). Channel by channel, which numpy copies faster than a transposed view."""
     ordered = np.empty((1, *image.shape[1:], len(image)), image.dtype)
     for channel, pixels in enumerate(image):
         ordered[0, ..., channel] = pixels
