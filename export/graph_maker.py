@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from edgecap.export.calibration import CalibrationSet
 from edgecap.export.graphs import export_encoder, export_step
 from edgecap.export.half_storage import store_half
-from edgecap.export.layer_inputs import Feeds, Moments, input_moments
+from edgecap.export.layer_inputs import DoubleArray, Feeds, Moments, input_moments
 from edgecap.export.layer_noise import LayerNoise, onnx_layer_noise, tflite_layer_noise
 from edgecap.export.quantization import quantize_encoder, quantize_step
 from edgecap.export.recipe import ExportRecipe
@@ -92,26 +92,45 @@ class GraphMaker:
         assert self.calibration is not None  # export_bundle
         recipe, source = self.recipe, self.calibration.source
         self.say(f"weights to INT8, measured on {len(self.calibration.ids)} photos of {source}")
-        encoder = self._rounded("encoder", self._encoder_moments(), per_channel=True)
-        onnx.save_model(capped(onnx.load_model(encoder)), encoder)
-        step_moments = input_moments(self.path("decoder_step", "onnx", "fp32"), self.step_samples())
+        moments = {
+            "encoder": self._encoder_moments(),
+            "decoder_step": input_moments(self.path("decoder_step", "onnx", "fp32"), self.step_samples()),
+        }
         if "onnx" in recipe.runtimes:
             self.say(f"INT8 ONNX graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
-            tensors = self.calibration.tensors(self.preprocess)
-            quantize_encoder(encoder, self.path("encoder", "onnx", "int8"), tensors, recipe.calibration_method)
-            step = self._rounded("decoder_step", step_moments, per_channel=True)
-            quantize_step(step, self.path("decoder_step", "onnx", "int8"))
+            self._make_int8_onnx(moments)
         if "tflite" in recipe.runtimes:
             self.say(f"INT8 TFLite graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
-            convert_encoder(encoder, self.path("encoder", "tflite", "int8"), self.calibration.tensors(self.preprocess))
-            step = self._rounded("decoder_step", step_moments, per_channel=False)
-            convert_step(step, self.path("decoder_step", "tflite", "int8"), self._hypotheses(), dynamic=True)
+            self._make_int8_tflite(moments)
 
-    def _rounded(self, role: str, moments: dict[str, Moments], *, per_channel: bool) -> Path:
-        """The fp32 graph with its weights on the INT8 grid."""
+    def _make_int8_onnx(self, moments: Mapping[str, dict[str, Moments]]) -> None:
+        assert self.calibration is not None
+        rounding = {"per_channel": True, "pair_limit": self.recipe.pair_limit}
+        encoder, steps = self._rounded("encoder", moments, **rounding)
+        onnx.save_model(capped(onnx.load_model(encoder)), encoder)
+        tensors, method = self.calibration.tensors(self.preprocess), self.recipe.calibration_method
+        quantize_encoder(encoder, self.path("encoder", "onnx", "int8"), tensors, method, steps)
+        step, steps = self._rounded("decoder_step", moments, **rounding)
+        quantize_step(step, self.path("decoder_step", "onnx", "int8"), steps)
+
+    def _make_int8_tflite(self, moments: Mapping[str, dict[str, Moments]]) -> None:
+        """LiteRT's kernels widen before they add, and its converter chooses the steps: no pair has a limit."""
+        assert self.calibration is not None
+        encoder, _ = self._rounded("encoder", moments, per_channel=True)
+        onnx.save_model(capped(onnx.load_model(encoder)), encoder)
+        convert_encoder(encoder, self.path("encoder", "tflite", "int8"), self.calibration.tensors(self.preprocess))
+        step, _ = self._rounded("decoder_step", moments, per_channel=False)
+        convert_step(step, self.path("decoder_step", "tflite", "int8"), self._hypotheses(), dynamic=True)
+
+    def _rounded(
+        self, role: str, moments: Mapping[str, dict[str, Moments]], *, per_channel: bool, pair_limit: bool = False
+    ) -> tuple[Path, dict[str, DoubleArray]]:
+        """The fp32 graph with its weights on the INT8 grid, and the grid's step sizes by weight."""
         fp32, rounded = self.path(role, "onnx", "fp32"), self.path(role, "onnx", "rounded")
-        round_weights(fp32, rounded, role, moments, self.recipe, per_channel=per_channel)
-        return rounded
+        steps = round_weights(
+            fp32, rounded, role, moments[role], self.recipe, per_channel=per_channel, pair_limit=pair_limit
+        )
+        return rounded, steps
 
     def _encoder_moments(self) -> dict[str, Moments]:
         return input_moments(self.path("encoder", "onnx", "fp32"), self.encoder_samples())

@@ -25,6 +25,7 @@ from edgecap.model.captioner import CaptionModel
 from edgecap.model.shufflenet import ShuffleNetV2
 from edgecap.runtime.bundle import SCHEMA_VERSION
 from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
+from edgecap.runtime.saturation import EXACT_PRODUCTS, RECORD
 
 
 class EncoderGraph(nn.Module):
@@ -127,11 +128,15 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def save_graph(model: ModelProto, path: Path, role: str, precision: str) -> None:
-    """Write a graph that says itself what it is, whatever becomes of its manifest."""
+def save_graph(model: ModelProto, path: Path, role: str, precision: str, *, safe: bool = False) -> None:
+    """Write a graph that says itself what it is, whatever becomes of its manifest.
+
+    One that is ``safe`` has no INT8 products that can saturate (:mod:`edgecap.runtime.saturation`).
+    """
     properties = {"role": role, "precision": precision, "schema_version": str(SCHEMA_VERSION)}
+    named = {f"edgecap.{name}": value for name, value in properties.items()}
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {f"edgecap.{name}": value for name, value in properties.items()})
+    onnx.helper.set_model_props(model, named | (dict([RECORD]) if safe else {}))
     onnx.checker.check_model(model)
     onnx.save_model(model, path)
 
@@ -144,4 +149,5 @@ def graph_session(model: ModelProto, outputs: Iterable[str]) -> InferenceSession
     shown.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in set(outputs) - there)
     options = SessionOptions()
     options.log_severity_level = 4  # only what is fatal
+    options.add_session_config_entry(*EXACT_PRODUCTS)
     return InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -23,6 +24,8 @@ from onnxruntime.quantization import (
 
 from edgecap.errors import EdgecapError, ExportError, brief
 from edgecap.export.graphs import save_graph
+from edgecap.export.weight_rounding import LARGEST
+from edgecap.runtime.saturation import can_saturate
 
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -42,10 +45,17 @@ class PhotoReader(CalibrationDataReader):  # type: ignore[misc]
         return None if tensor is None else {"image": tensor}
 
 
-def quantize_encoder(fp32: Path, int8: Path, tensors: Iterator[NDArray[np.float32]], method: str) -> None:
+def quantize_encoder(
+    fp32: Path,
+    int8: Path,
+    tensors: Iterator[NDArray[np.float32]],
+    method: str,
+    steps: Mapping[str, NDArray[np.float64]],
+) -> None:
     """Quantize-dequantize pairs with ranges measured on ``tensors``, each (1, 3, S, S). Raises ``ExportError``.
 
-    Weights per channel, activations unsigned: on x86 these cost ONNX Runtime half of what signed ones do.
+    Weights per channel, with these ``steps`` (O,) by weight, activations unsigned: on x86 these cost ONNX Runtime half
+    of what signed ones do.
     """
     reader = PhotoReader(tensors)
     source = _with_four_image_channels(onnx.load_model(fp32))
@@ -60,6 +70,7 @@ def quantize_encoder(fp32: Path, int8: Path, tensors: Iterator[NDArray[np.float3
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=METHODS[method],
+            extra_options={"TensorQuantOverrides": _overrides(source, steps)},
         )
 
     _quantized(quantize, int8, "encoder")
@@ -81,14 +92,16 @@ def _with_four_image_channels(model: ModelProto) -> ModelProto:
     return onnx.shape_inference.infer_shapes(model)
 
 
-def quantize_step(fp32: Path, int8: Path) -> None:
+def quantize_step(fp32: Path, int8: Path, steps: Mapping[str, NDArray[np.float64]]) -> None:
     """Dynamic INT8 matrix products and an int8 embedding table. Raises ``ExportError``.
+
+    ``steps`` (O,) are those of the weights of the products, by name.
 
     The energy product has one output column: quantizing it saves nothing and moves the attention.
     """
-    graph = onnx.load_model(fp32).graph
-    columns = {tensor.name: tensor.dims[-1] for tensor in graph.initializer if tensor.dims}
-    narrow = [node.name for node in graph.node if node.op_type == "MatMul" and columns.get(node.input[1]) == 1]
+    model = onnx.load_model(fp32)
+    columns = {tensor.name: tensor.dims[-1] for tensor in model.graph.initializer if tensor.dims}
+    narrow = [node.name for node in model.graph.node if node.op_type == "MatMul" and columns.get(node.input[1]) == 1]
 
     def quantize() -> None:
         quantize_dynamic(
@@ -98,10 +111,27 @@ def quantize_step(fp32: Path, int8: Path) -> None:
             nodes_to_exclude=narrow,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True},
+            extra_options={"MatMulConstBOnly": True, "TensorQuantOverrides": _overrides(model, steps)},
         )
 
     _quantized(quantize, int8, "decoder_step")
+
+
+def _overrides(model: ModelProto, steps: Mapping[str, NDArray[np.float64]]) -> dict[str, list[dict[str, Any]]]:
+    """What tells the quantizers the step sizes of weights, which they would else derive from each output's largest."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    axes = {node.input[1]: 0 if _outputs_first(node) else 1 for node in model.graph.node if len(node.input) > 1}
+    zero = np.int8(0)
+    return {
+        name: [{"axis": axes[name], "scale": np.float32(step), "zero_point": zero} for step in steps[name]]
+        for name in steps
+        if name in constants
+    }
+
+
+def _outputs_first(node: NodeProto) -> bool:
+    """Whether the first axis of a product's weight is that of its outputs."""
+    return node.op_type == "Conv" or any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
 
 
 def _quantized(quantize: Callable[[], None], int8: Path, role: str) -> None:
@@ -117,4 +147,13 @@ def _quantized(quantize: Callable[[], None], int8: Path, role: str) -> None:
         raise ExportError("quantization", f"{role}.int8.onnx", brief(error)) from error
     finally:
         logger.setLevel(level)
-    save_graph(onnx.load_model(int8), int8, role, "int8")
+    model = onnx.load_model(int8)
+    _check_range(model, role)
+    save_graph(model, int8, role, "int8", safe=not can_saturate(model.SerializeToString()))
+
+
+def _check_range(model: ModelProto, role: str) -> None:
+    """No weight may be -128: two products with it overflow in 16 bits on NEON. Raises ``ExportError``."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.INT8 and numpy_helper.to_array(tensor).min(initial=0) < -LARGEST:
+            raise ExportError("quantization", f"{role}.int8.onnx", f"{tensor.name} holds a weight of -128")

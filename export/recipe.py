@@ -54,6 +54,8 @@ class ExportRecipe:
     calibration_method: str = "minmax"
     error_feedback: bool = True  # each weight's rounding error is fed into the weights after it
     bias_correction: bool = True  # and what remains of it on average into the bias
+    # No two neighbouring weights of an ONNX graph can saturate on x86 without VNNI: see runtime/saturation.py.
+    pair_limit: bool = True
     encoder_rounding_photos: int = 32  # that the two measure the encoder's layers on; the step's see all of them
     parity_photos: int = 8
     confidence_photos: int = 100  # of val, at least: fewer calibrate nothing

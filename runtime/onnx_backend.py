@@ -13,6 +13,7 @@ from edgecap.errors import BundleError, EngineError, Source, UnsupportedGraphErr
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
 from edgecap.runtime.engines import ONNX_LIBRARY, not_imported
 from edgecap.runtime.quiet_start import quiet_start
+from edgecap.runtime.saturation import session_entries
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -75,6 +76,8 @@ def _session(
     options.add_session_config_entry("session.load_model_format", "ONNX")  # it would take its own format for one, too
     # Threads that spin between the many short steps burn the board's power for little time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in session_entries(graph).items():
+        options.add_session_config_entry(name, value)
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base but Exception

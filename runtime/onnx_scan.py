@@ -23,9 +23,9 @@ _MESSAGES = {
 }
 _OP_TYPE, _DOMAIN = 4, 7  # of a node
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
-_VARINT, _FIXED64, _BYTES, _GROUPS, _FIXED32 = 0, 1, 2, (3, 4), 5
+VARINT, _FIXED64, BYTES, _GROUPS, _FIXED32 = 0, 1, 2, (3, 4), 5
 
-_Field = tuple[int, int, int, int]  # number, wire type, and the bytes from where to where
+Field = tuple[int, int, int, int]  # number, wire type, and the bytes from where to where
 
 
 def foreign_in_onnx(content: bytes) -> str | None:
@@ -36,13 +36,13 @@ def foreign_in_onnx(content: bytes) -> str | None:
         while waiting:
             kind, start, end = waiting.pop()
             name = domain = b""
-            for number, wire, first, last in _fields(content, start, end):
+            for number, wire, first, last in fields(content, start, end):
                 seen += 1
                 if seen > MAX_FIELDS:
                     return f"more than {MAX_FIELDS:,} fields"
                 if kind == "tensor" and number in (_EXTERNAL_DATA, _DATA_LOCATION) and any(content[first:last]):
                     return "data that is kept in another file"
-                if wire != _BYTES:
+                if wire != BYTES:
                     continue
                 if kind == "node" and number == _OP_TYPE:
                     name = content[first:last]
@@ -52,14 +52,14 @@ def foreign_in_onnx(content: bytes) -> str | None:
                     waiting.append((inner, first, last))
             if domain:
                 return f"the operator {_shown(name)} of the domain {_shown(domain)}"
-    except _UnclearError:
+    except UnclearError:
         return "fields that ONNX does not have"
     except (IndexError, ValueError):
         return None  # it does not load: the engine says why
     return None
 
 
-class _UnclearError(Exception):
+class UnclearError(Exception):
     """A field that this reader cannot skip, and others can."""
 
 
@@ -71,18 +71,18 @@ def _shown(name: bytes) -> str:
     return repr(name.decode("utf-8", "replace")[:60])
 
 
-def _fields(content: bytes, position: int, end: int) -> Iterator[_Field]:
+def fields(content: bytes, position: int, end: int) -> Iterator[Field]:
     """The fields of the message in ``content[position:end]``. Raises ``IndexError`` or ``ValueError`` when torn."""
     while position < end:
-        tag, position = _varint(content, position)
+        tag, position = varint(content, position)
         number, wire = tag >> 3, tag & 7
         if tag >= 2**32 or wire in _GROUPS:
-            raise _UnclearError
+            raise UnclearError
         first = position
-        if wire == _VARINT:
-            _, position = _varint(content, position)
-        elif wire == _BYTES:
-            length, first = _varint(content, position)
+        if wire == VARINT:
+            _, position = varint(content, position)
+        elif wire == BYTES:
+            length, first = varint(content, position)
             position = first + length
         elif wire in (_FIXED64, _FIXED32):
             position += 8 if wire == _FIXED64 else 4
@@ -93,7 +93,7 @@ def _fields(content: bytes, position: int, end: int) -> Iterator[_Field]:
         yield number, wire, first, position
 
 
-def _varint(content: bytes, position: int) -> tuple[int, int]:
+def varint(content: bytes, position: int) -> tuple[int, int]:
     """The number at ``position``, and the position after it."""
     value = shift = 0
     while True:

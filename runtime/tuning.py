@@ -121,11 +121,16 @@ def remember(bundle_id: str, measured: Sequence[Measurement]) -> Path:
 
 def conditions() -> dict[str, Any]:
     """What measurements depend on beside the bundle: the machine, and the engines' versions."""
+    return {"machine": machine_id(), "engines": _versions()}
+
+
+def machine_id() -> str:
+    """A hash of what this machine computes with: its processor, the instructions that count for kernels, its cores."""
     from edgecap.runtime.machine import machine  # not for those who never tuned
 
     here = machine()
     identity = [here.cpu, here.architecture, *here.features, str(here.cores)]
-    return {"machine": hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16], "engines": _versions()}
+    return hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
 
 
 def _versions() -> dict[str, str]:

@@ -138,7 +138,13 @@ def _graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray,
         return replace(failed, status="skipped", detail=str(error))
     except (BundleError, EngineError) as error:
         return replace(failed, detail=str(error))
-    failed = replace(failed, engine=backend.name)
+    return check_engine(bundle, golden, graphs, image, backend)
+
+
+def check_engine(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, backend: Backend) -> Check:
+    """The check of a graph set that a back end has loaded, on the golden photo's tensor (1, 3, S, S)."""
+    runtime, precision = graphs
+    failed = Check("graphs", "failed", "", runtime, precision, backend.name)
     try:
         default = bundle.generation.options(bundle.vocabulary)
         found = Record.from_json(Fields(golden_record(backend, image, bundle.vocabulary, default), "record"))

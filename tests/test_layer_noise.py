@@ -102,7 +102,7 @@ def test_layers_of_a_quantized_onnx_encoder(tmp_path: Path) -> None:
     """The tensors of the quantized graph are those after quantization, found here by hand."""
     fp32, rounded = (write_graph(tmp_path, "plus", f"encoder.{name}.onnx") for name in ("fp32", "rounded"))
     int8 = tmp_path / "encoder.int8.onnx"
-    quantize_encoder(rounded, int8, iter(images(8)), "minmax")
+    quantize_encoder(rounded, int8, iter(images(8)), "minmax", steps={})
     rows = onnx_layer_noise(fp32, int8, "encoder", encoder_samples())
     products = [node for node in onnx.load_model(fp32).graph.node if node.op_type in ("Conv", "MatMul", "Gemm")]
     assert [row.op for row in rows] == [node.op_type for node in products]
@@ -129,7 +129,7 @@ def snr(wanted: Array, found: Array) -> float:
 
 def test_layers_of_a_quantized_onnx_step(tmp_path: Path) -> None:
     fp32, rounded = (write_graph(tmp_path, "plus", f"decoder_step.{name}.onnx") for name in ("fp32", "rounded"))
-    quantize_step(rounded, tmp_path / "int8.onnx")
+    quantize_step(rounded, tmp_path / "int8.onnx", steps={})
     rows = onnx_layer_noise(fp32, tmp_path / "int8.onnx", "decoder_step", step_samples("plus"))
     assert [row.op for row in rows] == STEP_PRODUCTS
     assert all(row.snr_db is not None and 30 < row.snr_db < 100 for row in rows), rows

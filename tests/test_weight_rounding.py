@@ -23,7 +23,8 @@ from edgecap.errors import ExportError
 from edgecap.export.layer_inputs import Feeds, Moments, input_moments
 from edgecap.export.quantization import quantize_encoder, quantize_step
 from edgecap.export.recipe import ExportRecipe
-from edgecap.export.weight_rounding import round_weights, rounded_rows, step_sizes
+from edgecap.export.weight_rounding import round_weights, rounded_rows, step_sizes, unsaturated_rows
+from edgecap.runtime.saturation import PAIR_LIMIT, can_saturate, keeps_pair_limit
 
 Array = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -229,6 +230,26 @@ def test_rounded_weights_are_those_that_int8_holds(
 
 @settings(max_examples=200, deadline=None)
 @given(weights_and_inputs())
+def test_no_two_neighbours_are_beyond_the_limit_of_pairs(drawn: tuple[Doubles, Doubles]) -> None:
+    weight, x = drawn[0][:1], drawn[1][:1]  # of one group: (1, O, I) and (1, P, I)
+    inputs = weight.shape[2]
+    neighbours = np.array([i ^ 1 if i ^ 1 < inputs else inputs for i in range(inputs)])
+    covariance, steps = moments_of(x).covariance(centred=False), step_sizes(weight, per_channel=True)
+    near, used = unsaturated_rows(weight, covariance, steps, neighbours)
+    numbers = np.rint(near / used)
+    assert np.abs(near / used - numbers).max() < 1e-6
+    assert np.abs(numbers).max() <= LARGEST
+    even = np.pad(numbers, ((0, 0), (0, 0), (0, inputs % 2)))
+    assert np.abs(even[:, :, ::2] + even[:, :, 1::2]).max() <= PAIR_LIMIT
+    assert ((used >= steps) & (used <= 2 * steps)).all()
+    # What 7 bits give, to nearest, is never better.
+    outputs, wanted, plain = (x @ rows.transpose(0, 2, 1) for rows in (near, weight, nearest(weight, 2 * steps)))
+    error, coarse = (((found - wanted) ** 2).mean(1) for found in (outputs, plain))
+    assert (error <= coarse * (1 + 1e-6) + 1e-9).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(weights_and_inputs())
 def test_no_output_is_further_off_than_with_plain_rounding(drawn: tuple[Doubles, Doubles]) -> None:
     weight, x = drawn
     steps = step_sizes(weight, per_channel=True)
@@ -393,7 +414,8 @@ def dequantized(path: Path) -> list[Doubles]:
     return found
 
 
-def test_onnx_runtime_quantizes_rounded_convolutions_without_further_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pair_limit", [False, True])
+def test_onnx_runtime_quantizes_rounded_convolutions_without_further_error(pair_limit: bool, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["image", "stem", "b0"], ["c0"], "stem_node", **PRODUCTS["strided"].attributes),
         helper.make_node("Relu", ["c0"], ["r0"]),
@@ -405,8 +427,11 @@ def test_onnx_runtime_quantizes_rounded_convolutions_without_further_error(tmp_p
     fp32 = write_graph(tmp_path / "fp32.onnx", nodes, {"image": [1, 3, 16, 16]}, ["y"], **weights, **biases)
     samples = [random(1, 3, 16, 16, seed=seed) for seed in range(6)]
     moments = input_moments(fp32, [{"image": sample} for sample in samples])
-    round_weights(fp32, tmp_path / "rounded.onnx", "encoder", moments, BOTH, per_channel=True)
-    quantize_encoder(tmp_path / "rounded.onnx", tmp_path / "int8.onnx", iter(samples), "minmax")
+    rounding = {"per_channel": True, "pair_limit": pair_limit}
+    steps = round_weights(fp32, tmp_path / "rounded.onnx", "encoder", moments, BOTH, **rounding)
+    quantize_encoder(tmp_path / "rounded.onnx", tmp_path / "int8.onnx", iter(samples), "minmax", steps)
+    assert can_saturate((tmp_path / "int8.onnx").read_bytes()) != pair_limit
+    assert keeps_pair_limit((tmp_path / "int8.onnx").read_bytes()) == pair_limit
     wanted = constants(tmp_path / "rounded.onnx")
     found = dequantized(tmp_path / "int8.onnx")
     assert len(found) == len(weights)
@@ -419,11 +444,15 @@ def test_onnx_runtime_quantizes_rounded_convolutions_without_further_error(tmp_p
         assert np.abs(value - weights[name]).max() > 1e-3
 
 
-def test_onnx_runtime_quantizes_rounded_products_without_further_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pair_limit", [False, True])
+def test_onnx_runtime_quantizes_rounded_products_without_further_error(pair_limit: bool, tmp_path: Path) -> None:
     fp32 = energy_graph(tmp_path / "fp32.onnx")
     moments = input_moments(fp32, [{"h": random(40, 6, seed=1), "keys": random(40, 5, seed=2)}])
-    round_weights(fp32, tmp_path / "rounded.onnx", "decoder_step", moments, BOTH, per_channel=True)
-    quantize_step(tmp_path / "rounded.onnx", tmp_path / "int8.onnx")
+    rounding = {"per_channel": True, "pair_limit": pair_limit}
+    steps = round_weights(fp32, tmp_path / "rounded.onnx", "decoder_step", moments, BOTH, **rounding)
+    quantize_step(tmp_path / "rounded.onnx", tmp_path / "int8.onnx", steps)
+    assert can_saturate((tmp_path / "int8.onnx").read_bytes()) != pair_limit
+    assert keeps_pair_limit((tmp_path / "int8.onnx").read_bytes()) == pair_limit
     wanted, found = constants(tmp_path / "rounded.onnx"), dequantized(tmp_path / "int8.onnx")
     assert len(found) == 2
     for value in found:

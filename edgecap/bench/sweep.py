@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgecap.bench.report import Row, Setting
 from edgecap.errors import OptionError
 from edgecap.runtime import engines
 from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.documents import read_golden
 from edgecap.runtime.loading import AUTO, MAX_THREADS
 from edgecap.runtime.machine import machine
 from edgecap.runtime.manifest import RUNTIMES
 from edgecap.runtime.tuning import Measurement
+from edgecap.runtime.verification import checks
 
 
 def possible_settings(
@@ -32,6 +34,28 @@ def possible_settings(
     if not settings:
         raise OptionError(f"{bundle.path} has no graphs to try: none of an engine that is installed passed its gate")
     return settings
+
+
+def sound_settings(bundle: Bundle, settings: Sequence[Setting], say: Callable[[str], None]) -> list[Setting]:
+    """Those whose graphs do on this machine what they did where they were exported; ``say`` is told of the others.
+
+    Graphs without a golden record cannot be told, and stay. Raises ``BundleError`` for a malformed record, and
+    ``OptionError`` when nothing is left.
+    """
+    golden = read_golden(bundle)
+    if golden is None:
+        return list(settings)
+    wrong = set()
+    for graphs in dict.fromkeys((one.backend, one.precision) for one in settings):
+        found = checks(bundle, *graphs) if graphs in golden.records else ()
+        for check in found:
+            if (check.check, check.status) == ("graphs", "failed"):
+                wrong.add(graphs)
+                say(f"left out, as its captions would be wrong here: {check.text}")
+    sound = [one for one in settings if (one.backend, one.precision) not in wrong]
+    if not sound:
+        raise OptionError(f"{bundle.path} has no graphs to try: none does here what it did where it was exported")
+    return sound
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ import click
 
 from edgecap.bench.energy.caption_energy import energy_sources
 from edgecap.bench.report import Row, Setting, measure_row, report
-from edgecap.bench.sweep import measurements, possible_settings
-from edgecap.cli import one_line
+from edgecap.bench.sweep import measurements, possible_settings, sound_settings
+from edgecap.cli import fail, one_line
 from edgecap.cli.caption import expand
 from edgecap.cli.options import backend_option, beam_option, bundle_option, precision_option
 from edgecap.cli.tables import human_bytes, table
@@ -96,7 +96,7 @@ def bench(
     photos = chosen_photos(images, opened)
     beams = opened.generation.options(opened.vocabulary, beam=beam).beam
     if sweep:
-        settings = possible_settings(opened, backend, precision, threads, beams)
+        settings = sound_settings(opened, possible_settings(opened, backend, precision, threads, beams), fail)
     else:
         settings = chosen_settings(opened, backend, precision, threads, beams)
     source = energy_sources()[0]

@@ -33,6 +33,7 @@ from edgecap.runtime.caption import Prepared
 from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import EXTENSIONS, PhotoSource
 from edgecap.runtime.photo_limits import MAX_FILE_BYTES
+from edgecap.runtime.self_check import self_check
 
 STDIN = "-"
 MAX_BATCH = 256
@@ -96,6 +97,8 @@ def caption(
     Options that are not given follow the bundle.
 
     A photo that cannot be read is named on stderr, and the others are captioned all the same.
+    Whether the graphs do here what they did where they were exported is found out once for each machine, bundle and
+    version of the engine, after the first caption, and kept in the user's cache; if not, a line on stderr says so.
     With --json, captions are {"path", "caption", "confidence", "log_prob", "tokens", "truncated", "timings_ms",
     "bundle", "backend", "precision"}, and photos that failed {"path", "error"}; with --min-confidence, captions that
     fall below it stay, and each has "sure", true or false.
@@ -131,7 +134,7 @@ def caption(
         check_min_confidence(captioner, min_confidence)
         if max_ms is not None:
             Deadline(max_ms)  # likewise
-        failed = False
+        failed = checked = False
         for path, result in captions(captioner, requests, batch_size, max_ms, options):
             if isinstance(result, str):
                 failed = True
@@ -141,8 +144,20 @@ def caption(
             elif isinstance(result, Caption):
                 text = result.text if is_sure(result, min_confidence) else NOT_SURE
                 click.echo(one_line(text if bare else f"{path}: {text}"))
+            if not checked and isinstance(result, Caption):  # after the first caption, which should not wait for it
+                checked = True
+                warn_of_other_captions(captioner)
     if failed:
         sys.exit(EXIT_FAILURE)
+
+
+def warn_of_other_captions(captioner: Captioner) -> None:
+    """Say so in one line when the graphs do not do here what they did where they were exported."""
+    if problem := self_check(captioner):
+        fail(
+            f"captions may be wrong: on this machine the golden photo of {captioner.bundle.manifest.label} is not what "
+            f"was recorded ({problem}): try another --precision or --backend, and see  edgecap doctor"
+        )
 
 
 def check_min_confidence(captioner: Captioner, least: float | None) -> None:

@@ -53,7 +53,7 @@ def cpu(patient: Patient) -> Iterator[Finding]:
         yield ok("cpu", told)
         return
     missing = "no dot product (asimddp)" if architecture == "aarch64" else "no VNNI"
-    advice = "nothing is broken; `edgecap bench` shows how fast it is"
+    advice = "the golden photo, below, tells whether captions are right; `edgecap bench` shows how fast they are"
     if architecture == "aarch64":
         advice += ", and a Cortex-A76, as in the Raspberry Pi 5, has them"
     yield warning("cpu", f"{told}, {missing}: INT8 works, but slower than with such instructions", advice)

@@ -1,0 +1,88 @@
+"""Whether a captioner does on this machine what its graphs did where they were exported, found out once.
+
+The golden photo is captioned once for each machine, bundle, set of graphs and version of the engine; what came of it is
+kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecap.errors import BundleError, ImageError
+from edgecap.runtime.fields import Fields
+from edgecap.runtime.json_document import parse_json
+from edgecap.runtime.manifest import set_name
+
+if TYPE_CHECKING:
+    from edgecap.runtime.captioner import Captioner
+
+_MAX_BYTES = 2**20  # a file beyond is not ours; one of a hundred bundles has some 30 kB
+
+
+def cache_file() -> Path:
+    """``golden.json`` in ``edgecap/`` of the user's cache (XDG). Raises ``RuntimeError`` for a user without a home."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "edgecap" / "golden.json"
+
+
+def self_check(captioner: Captioner) -> str | None:
+    """What is wrong with the captioner's graphs on this machine, in words; ``None`` where nothing is known to be.
+
+    Where the result cannot be kept nothing is found out, as it would cost every process the time of three captions:
+    :func:`~edgecap.runtime.verification.verify` tells. Raises :class:`~edgecap.errors.EngineError` after ``close``.
+    """
+    from edgecap.runtime.tuning import machine_id
+
+    graphs = set_name(captioner.runtime, captioner.precision)
+    key = " ".join((machine_id(), captioner.bundle.manifest.bundle_id, graphs, captioner.backend.name))
+    try:
+        file = cache_file()
+        known = _read(file)
+        if key in known:
+            return Fields(known, "golden").optional(key, str)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        try:
+            partial.touch()  # before anything is computed: whether it can be kept
+            problem = _problem(captioner)
+            partial.write_text(json.dumps({**known, key: problem}, indent=1) + "\n", encoding="utf-8")
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, RuntimeError, ValueError):  # no home, a full disk, a read-only one, an edited file
+        return None
+    return problem
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What is known; nothing where the file is absent or not whole. Raises ``OSError``."""
+    if not file.is_file():
+        return {}
+    with file.open("rb") as opened:
+        content = opened.read(_MAX_BYTES)
+    try:
+        document = parse_json(content)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _problem(captioner: Captioner) -> str | None:
+    """The check that failed; ``None`` also where the bundle has no golden record of these graphs."""
+    from edgecap.runtime.documents import read_golden
+    from edgecap.runtime.preprocess import to_tensor
+    from edgecap.runtime.verification import check_engine
+
+    bundle, graphs = captioner.bundle, (captioner.runtime, captioner.precision)
+    try:
+        golden = read_golden(bundle)
+        if golden is None or graphs not in golden.records:
+            return None
+        image = to_tensor(bundle.read(golden.photo), bundle.preprocess)  # (1, 3, S, S)
+    except (BundleError, ImageError) as error:
+        return str(error)
+    check = check_engine(bundle, golden, graphs, image, captioner.backend)
+    return None if check.status == "ok" else check.text
