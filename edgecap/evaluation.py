@@ -12,6 +12,7 @@ from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.metrics import Quality, Scores, quality, score
 from edgecap.runtime.backend import Backend, Encoded, FloatArray
 from edgecap.runtime.decoding import DecodingOptions, Hypothesis, decode
+from edgecap.runtime.machine import cpu_kind
 from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.runtime.vocabulary import Vocabulary
 
@@ -56,6 +57,7 @@ def protocol_of(dataset: str, split: str, photos: int, options: DecodingOptions)
         "max_length": options.max_length,
         "length_penalty": options.length_penalty,
         "tokenizer": "Karpathy's tokens",
+        "cpu": cpu_kind(),
     }
 
 
@@ -63,7 +65,7 @@ def protocol_text(protocol: Mapping[str, Any]) -> str:
     """A protocol in words, without the names of dataset and split."""
     return (
         f"{protocol['photos']:,} photos, beam {protocol['beam']}, at most {protocol['max_length']} words, "
-        f"length penalty {protocol['length_penalty']:g}, {protocol['tokenizer']}"
+        f"length penalty {protocol['length_penalty']:g}, {protocol['tokenizer']}, on {protocol['cpu']}"
     )
 
 

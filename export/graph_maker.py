@@ -18,6 +18,7 @@ from edgecap.export.quantization import quantize_encoder, quantize_step
 from edgecap.export.recipe import ExportRecipe
 from edgecap.export.scale_sharing import capped
 from edgecap.export.tflite import convert_encoder, convert_step
+from edgecap.export.weight_range import check_weight_range
 from edgecap.export.weight_rounding import round_weights
 from edgecap.model.captioner import CaptionModel
 from edgecap.runtime.backend import FloatArray, IntArray, Step
@@ -102,6 +103,9 @@ class GraphMaker:
         if "tflite" in recipe.runtimes:
             self.say(f"INT8 TFLite graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
             self._make_int8_tflite(moments)
+        for runtime in recipe.runtimes:
+            for role in GRAPH_ROLES:
+                check_weight_range(self.path(role, runtime, "int8"), role)
 
     def _make_int8_onnx(self, moments: Mapping[str, dict[str, Moments]]) -> None:
         assert self.calibration is not None

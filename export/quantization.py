@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -24,7 +24,6 @@ from onnxruntime.quantization import (
 
 from edgecap.errors import EdgecapError, ExportError, brief
 from edgecap.export.graphs import save_graph
-from edgecap.export.weight_rounding import LARGEST
 from edgecap.runtime.saturation import can_saturate
 
 METHODS = {
@@ -148,12 +147,4 @@ def _quantized(quantize: Callable[[], None], int8: Path, role: str) -> None:
     finally:
         logger.setLevel(level)
     model = onnx.load_model(int8)
-    _check_range(model, role)
     save_graph(model, int8, role, "int8", safe=not can_saturate(model.SerializeToString()))
-
-
-def _check_range(model: ModelProto, role: str) -> None:
-    """No weight may be -128: two products with it overflow in 16 bits on NEON. Raises ``ExportError``."""
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.INT8 and numpy_helper.to_array(tensor).min(initial=0) < -LARGEST:
-            raise ExportError("quantization", f"{role}.int8.onnx", f"{tensor.name} holds a weight of -128")

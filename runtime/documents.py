@@ -111,7 +111,7 @@ def _evaluation(document: object) -> dict[str, Any] | None:
         return None
     results = {name: _mapping(row, f"results.{name}") for name, row in _mapping(content["results"], "results").items()}
     entry, protocol = Fields(content, "eval"), Fields(content, "eval").object("protocol")
-    for name in ("dataset", "split", "tokenizer"):
+    for name in ("dataset", "split", "tokenizer", "cpu"):
         protocol.get(name, str)
     for name in ("photos", "beam", "max_length"):
         protocol.get(name, int)

@@ -73,6 +73,24 @@ def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
     return frozenset(f"{_value(cpuinfo, 'flags')} {_value(cpuinfo, 'Features')}".split())
 
 
+def cpu_kind(root: Path = Path("/")) -> str:
+    """What INT8 captions and times depend on: the architecture, and the instructions that kernels are chosen by."""
+    architecture, flags = platform.machine().replace("AMD64", "x86_64"), cpu_flags(root)
+    if architecture == "aarch64":
+        return f"aarch64 {'with' if 'asimddp' in flags else 'without'} dot products"
+    if architecture != "x86_64":
+        return architecture or "unknown"
+    for names, told in (
+        ({"avx512_vnni"}, "with AVX-512 VNNI"),
+        ({"avx_vnni"}, "with AVX-VNNI"),
+        ({"avx2"}, "with AVX2, without VNNI"),
+        ({"sse4_2"}, "with SSE4.2, without AVX2"),
+    ):
+        if names & flags:
+            return f"x86-64 {told}"
+    return "x86-64"
+
+
 def memory(root: Path = Path("/")) -> Memory:
     """The memory that there is, and that is left."""
     meminfo = file_text(root / "proc/meminfo")

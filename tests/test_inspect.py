@@ -32,6 +32,7 @@ PROTOCOL = {
     "max_length": 20,
     "length_penalty": 0.7,
     "tokenizer": "Karpathy's tokens",
+    "cpu": "x86-64 with AVX-512 VNNI",
 }
 RESULTS = {
     "torch-fp32": {"BLEU-1": 61.6873, "CIDEr-D": 47.2305},
@@ -123,7 +124,7 @@ def test_the_evaluation_is_a_table_of_its_numbers(own_bundle: Path) -> None:
     add_json(own_bundle, "eval", EVALUATION)
     assert edgecap("inspect", own_bundle)[1][-6:] == [
         "evaluation: flickr8k val, 1,000 photos, beam 5, at most 20 words, length penalty 0.7, Karpathy's",
-        "  tokens",
+        "  tokens, on x86-64 with AVX-512 VNNI",
         "                             CIDEr-D  identical",
         "set         BLEU-1  CIDEr-D   change   captions",
         "torch-fp32   61.69    47.23        -          -",
