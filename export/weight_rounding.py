@@ -170,7 +170,8 @@ class _Feedback:
                 pending[:, :, i + 1 : stop] -= error[:, :, None] * self.factors[:, None, i, i + 1 : stop]
                 errors[:, :, i - start] = error
             pending[:, :, stop:] -= errors @ self.factors[:, start:stop, stop:]  # of a block at once, which is faster
-        return fed[:, :, :inputs]
+        found: DoubleArray = fed[:, :, :inputs]
+        return found
 
 
 def _beside(other: DoubleArray, wanted: DoubleArray, steps: DoubleArray) -> DoubleArray:
@@ -178,7 +179,8 @@ def _beside(other: DoubleArray, wanted: DoubleArray, steps: DoubleArray) -> Doub
     taken = np.rint(other / steps)
     most = np.minimum(LARGEST, PAIR_LIMIT - np.maximum(taken, 0))
     least = np.maximum(-LARGEST, -PAIR_LIMIT - np.minimum(taken, 0))
-    return np.clip(np.rint(wanted / steps), least, most) * steps
+    held: DoubleArray = np.clip(np.rint(wanted / steps), least, most) * steps
+    return held
 
 
 def _on_grid(wanted: DoubleArray, original: DoubleArray, steps: DoubleArray) -> DoubleArray:

@@ -11,6 +11,7 @@ from edgecap.runtime.bundle import Bundle, find_bundle, unless_replaced
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
 from edgecap.runtime.probes import USEFUL_CORES, usable_cores
+from edgecap.runtime.self_check import known_problem
 from edgecap.runtime.tuning import Measurement, fastest
 
 AUTO = "auto"  # of a precision or a backend: the first that fits
@@ -26,8 +27,9 @@ def load(
     :func:`~edgecap.runtime.bundle.find_bundle`.
     ``backend`` is ``onnx``, ``tflite``, or ``auto`` for the first of these that is installed and that the bundle has
     graphs for. ``precision`` is ``int8``, ``fp16``, ``fp32``, or ``auto`` for the fastest whose captions passed the
-    limits of the export; when the engine does not load its graphs, the next one takes its place, and
-    :attr:`Captioner.notes` says so. ``threads`` defaults to the cores this process may use, at most 4. What is left to
+    limits of the export; when the engine does not load its graphs, or the golden photo is known not to be on this
+    machine what it was where they were exported, the next one takes its place, and :attr:`Captioner.notes` says so.
+    ``threads`` defaults to the cores this process may use, at most 4. What is left to
     ``auto``, or threads that are not given, are those that ``edgecap bench --sweep`` found to be fastest on this
     machine, if it did. A bundle that is replaced meanwhile is loaded anew: a captioner has the old one or the new one,
     whole, and goes on with it whatever happens to the files. Raises
@@ -52,12 +54,17 @@ def _load(opened: Bundle, precision: str, backend: str, threads: int | None) -> 
         threads = tuned.threads
         precisions.sort(key=lambda one: one != tuned.precision)  # stable: the others in their order after it
     *candidates, last = precisions
-    refusals: dict[str, UnsupportedGraphError] = {}
+    refusals: dict[str, str] = {}
     for candidate in candidates:
         try:
-            return _loaded(opened, runtime, candidate, threads, refusals)
+            captioner = _loaded(opened, runtime, candidate, threads, refusals)
         except UnsupportedGraphError as error:  # not the bundle's fault: its files are what was exported
-            refusals[candidate] = error
+            refusals[candidate] = f"do not load in {error.engine} ({error.problem})"
+            continue
+        if (problem := known_problem(captioner)) is None:
+            return captioner
+        captioner.close()
+        refusals[candidate] = f"make other captions on this machine than where they were exported ({problem})"
     return _loaded(opened, runtime, last, threads, refusals)
 
 
@@ -99,14 +106,11 @@ def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
 
 
 def _loaded(
-    bundle: Bundle, runtime: str, precision: str, threads: int | None, refusals: Mapping[str, UnsupportedGraphError]
+    bundle: Bundle, runtime: str, precision: str, threads: int | None, refusals: Mapping[str, str]
 ) -> Captioner:
     threads = threads or default_threads()
     engine = engines.start(runtime, *bundle.read_graphs(runtime, precision), threads, bundle.path)
-    notes = (
-        f"{refused} graphs do not load in {error.engine} ({error.problem}): {precision} is used"
-        for refused, error in refusals.items()
-    )
+    notes = (f"{refused} graphs {reason}: {precision} is used" for refused, reason in refusals.items())
     return Captioner(bundle, engine, precision, runtime, threads, tuple(notes))
 
 

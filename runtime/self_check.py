@@ -34,10 +34,7 @@ def self_check(captioner: Captioner) -> str | None:
     Where the result cannot be kept nothing is found out, as it would cost every process the time of three captions:
     :func:`~edgecap.runtime.verification.verify` tells. Raises :class:`~edgecap.errors.EngineError` after ``close``.
     """
-    from edgecap.runtime.tuning import machine_id
-
-    graphs = set_name(captioner.runtime, captioner.precision)
-    key = " ".join((machine_id(), captioner.bundle.manifest.bundle_id, graphs, captioner.backend.name))
+    key = _key(captioner)
     try:
         file = cache_file()
         known = _read(file)
@@ -55,6 +52,23 @@ def self_check(captioner: Captioner) -> str | None:
     except (OSError, RuntimeError, ValueError):  # no home, a full disk, a read-only one, an edited file
         return None
     return problem
+
+
+def known_problem(captioner: Captioner) -> str | None:
+    """What :func:`self_check` found out before; ``None`` where that is nothing wrong, or it was never called."""
+    try:
+        known = _read(cache_file())
+        return Fields(known, "golden").optional(_key(captioner), str) if known else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _key(captioner: Captioner) -> str:
+    """What a result holds for."""
+    from edgecap.runtime.tuning import machine_id
+
+    graphs = set_name(captioner.runtime, captioner.precision)
+    return " ".join((machine_id(), captioner.bundle.manifest.bundle_id, graphs, captioner.backend.name))
 
 
 def _read(file: Path) -> dict[str, Any]:

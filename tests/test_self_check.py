@@ -54,14 +54,28 @@ def test_one_that_does_not_is_told_with_every_photo_that_is_asked_for_and_looked
     checked = []
     check = verification.check_engine
     monkeypatch.setattr(verification, "check_engine", lambda *given: checked.append(1) or check(*given))
+    int8 = ("--bundle", strange, "--precision", "int8")
     for _ in range(2):
-        code, out, err = edgecap_here("caption", photo("red.jpg", "red"), photo("b.jpg", "blue"), "--bundle", strange)
+        code, out, err = edgecap_here("caption", photo("red.jpg", "red"), photo("b.jpg", "blue"), *int8)
         assert code == 0 and len(out) == 2
         (line,) = err
         assert line.startswith("edgecap: captions may be wrong: on this machine the golden photo of tiny-test@")
         assert "onnx int8" in line and "'A dog.' was recorded" in line and "--precision" in line
     assert checked == [1]
     assert edgecap_here("caption", photo("red.jpg", "red"), "--bundle", strange, "--precision", "fp32")[2] == []
+
+
+def test_auto_takes_the_next_graphs_once_that_is_known(strange: Path, photo: Photo, cache: Path) -> None:
+    with load(strange) as captioner:
+        assert (captioner.precision, captioner.notes) == ("int8", ())
+    edgecap_here("caption", photo("red.jpg", "red"), "--bundle", strange)
+    with load(strange) as captioner:
+        assert captioner.precision == "fp32"
+        (note,) = captioner.notes
+        assert note.startswith("int8 graphs make other captions on this machine than where they were exported")
+        assert note.endswith(": fp32 is used")
+    with load(strange, precision="int8") as captioner:
+        assert captioner.precision == "int8"
 
 
 def test_a_process_of_its_own_says_it_too(strange: Path, photo: Photo, cache: Path) -> None:
