@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ ATTEMPTS = (
     Attempt("entropy ranges, 64 photos", {**PLAIN, "calibration_method": "entropy"}, runtimes=("onnx",)),
     Attempt("bias correction", {"error_feedback": False}),
     Attempt("error feedback", {"bias_correction": False}),
+    Attempt("both, pairs that may saturate", {"pair_limit": False}, runtimes=("onnx",)),
     RECIPE,
     Attempt("both, fp32 encoder", encoder="fp32"),
     Attempt("both, fp32 step", step="fp32"),
@@ -63,7 +65,7 @@ FEW_PHOTOS = 64
 
 
 class Campaign:
-    """One checkpoint, its fp32 graphs, and the captions that these give."""
+    """One checkpoint and its fp32 graphs."""
 
     def __init__(self, checkpoint: Path, dataset: CaptionDataset, folder: Path) -> None:
         loaded = load_checkpoint(checkpoint)
@@ -83,8 +85,12 @@ class Campaign:
         )
         self.recipe, self.calibration = recipe, self.maker.calibration
         self.maker.make_fp32()
+
+    @cached_property
+    def fp32(self) -> dict[str, Any]:
+        """Captions of val by the fp32 graphs of each engine."""
         reference = {set_name(runtime, "fp32"): self._backend(runtime, "fp32", "fp32") for runtime in RUNTIMES}
-        self.fp32 = self._captions(reference)
+        return self._captions(reference)
 
     def results(self, attempt: Attempt) -> Iterator[tuple[str, dict[str, Any]]]:
         """For each runtime of the attempt, scores and differences as in a bundle's ``eval.json``."""
