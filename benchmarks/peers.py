@@ -26,7 +26,7 @@ from edgecap.benchmarks.captioners import blip_base, own, plain_torch, vit_disti
 from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.encoders import FP32, INT8, KINDS, Encoders, noise_db
 from edgecap.benchmarks.photos import sample_photo
-from edgecap.benchmarks.report import say, write_report
+from edgecap.benchmarks.report import say, write_section
 from edgecap.data.karpathy import load_dataset
 from edgecap.errors import EdgecapError
 from edgecap.export.bias_folding import fold_projection_bias
@@ -258,27 +258,28 @@ def main(data: Path, model: Path, tiny: Path, rounds: int, output: Path) -> None
             f"{error.name} is missing: pip install 'edgecap[peers,export,onnx,tflite]'"
         ) from error
     here = machine()
-    processor = f"{here.cpu}, {here.cores} cores ({', '.join(here.features)})"
-    protocol = (
-        f"`python -m edgecap.benchmarks.peers`, {date.today()}, {processor}, one thread, medians of {rounds} rounds in "
+    made = (
+        f"{date.today()}, {here.cores} cores ({', '.join(here.features)}), one thread, medians of {rounds} rounds in "
         f"turns. {_versions()}, Python {platform.python_version()}."
     )
     tables = [
-        "## Encoders",
+        made,
         "",
         *encoders,
         "",
-        "## Captioners, a photo of one megapixel",
+        "A photo of one megapixel:",
         "",
         *captioners,
-        "",
-        "## Targets",
         "",
         "| what | measured | target | |",
         "|---|---|---|---|",
         *(target.row() for target in peers.targets),
     ]
-    write_report(output, "edgecap beside its peers", protocol, tables)
+    protocol = (
+        "`python -m edgecap.benchmarks.peers --data flickr8k/`, a section for each machine; for a processor without VNNI "
+        "where there is none, the same behind `tests/avx2/run`."
+    )
+    write_section(output, "edgecap beside its peers", protocol, tables)
 
 
 if __name__ == "__main__":
