@@ -99,7 +99,8 @@ def main(checkpoint: Path, data: Path, output: Path, rounds: int) -> None:
         campaign = Campaign(checkpoint, load_dataset(data), Path(folder))
         images = image_tensor([photo.path for photo in campaign.photos[:PHOTOS]], campaign.preprocess)
         table = list(rows(dict(encoders(campaign, Path(folder))), images, rounds))
-    made = f"{date.today()}, onnxruntime {onnxruntime.__version__}, one thread, medians of {rounds} turns of processor time."
+    version = onnxruntime.__version__
+    made = f"{date.today()}, onnxruntime {version}, one thread, medians of {rounds} turns of processor time."
     header = f"| encoder of `{checkpoint.resolve().parent.name}` | ms | against the first | noise, dB |"
     write_section(output, TITLE, PROTOCOL, [made, "", header, "|---|---|---|---|", *table])
 

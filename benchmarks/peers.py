@@ -276,8 +276,8 @@ def main(data: Path, model: Path, tiny: Path, rounds: int, output: Path) -> None
         *(target.row() for target in peers.targets),
     ]
     protocol = (
-        "`python -m edgecap.benchmarks.peers --data flickr8k/`, a section for each machine; for a processor without VNNI "
-        "where there is none, the same behind `tests/avx2/run`."
+        "`python -m edgecap.benchmarks.peers --data flickr8k/`, a section for each machine; for a processor without "
+        "VNNI where there is none, the same behind `tests/avx2/run`."
     )
     write_section(output, "edgecap beside its peers", protocol, tables)
 
