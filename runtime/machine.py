@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecap.runtime.probes import Run, board_model, file_text, usable_cores, vcgencmd, whole_number
 
 # Instructions that the engines' kernels are chosen by, as Linux names them.
-X86_FEATURES = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8")
+X86_FEATURES = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 ARM_FEATURES = ("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve")  # asimddp: dot product; asimdhp: fp16
+# Those of them that multiply in bfloat16, and what people call them.
+BF16_FEATURES = {"avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX", "bf16": "Arm's bf16"}
 # Bits of the Raspberry Pi firmware's get_throttled; the same, 16 higher, have been since the start.
 THROTTLED_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 SINCE_START = " since start"
@@ -89,6 +92,11 @@ def cpu_kind(root: Path = Path("/")) -> str:
         if names & flags:
             return f"x86-64 {told}"
     return "x86-64"
+
+
+def bf16_instructions(flags: Collection[str]) -> tuple[str, ...]:
+    """The instructions for bfloat16 among a CPU's ``flags``, by the names that people know."""
+    return tuple(told for name, told in BF16_FEATURES.items() if name in flags)
 
 
 def memory(root: Path = Path("/")) -> Memory:

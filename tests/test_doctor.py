@@ -34,8 +34,9 @@ from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.documents import GOLDEN
 from edgecap.runtime.tuning import Measurement, remember
 
-ONCE = ("machine", "cpu", "cores", "memory", "throttling", "temperature", "governor", "userland", "architecture",
-        "C library", "python", "numpy", "pillow", "engines", "bundle", "tuning", "golden photo")  # fmt: skip
+ONCE = ("machine", "cpu", "training", "cores", "memory", "throttling", "temperature", "governor", "userland",
+        "architecture", "C library", "python", "numpy", "pillow", "engines", "bundle", "tuning",
+        "golden photo")  # fmt: skip
 
 
 @pytest.fixture

@@ -57,6 +57,21 @@ def test_instructions(tmp_path: Path, platform: Platform, cpuinfo: str, status: 
     assert found.status == status and words in found.found
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "words"),
+    [
+        (x86("avx2 avx512f avx512_bf16"), "in bf16, by AVX-512 BF16"),
+        (x86("avx512_bf16 amx_bf16 amx_int8"), "in bf16, by AVX-512 BF16 and AMX"),
+        (arm(f"{PI5_FEATURES} i8mm bf16"), "in bf16, by Arm's bf16"),
+        (x86("avx2 avx512f avx512_vnni"), "in fp32: the processor has no bf16 instructions"),
+        ("", "in fp32: /proc/cpuinfo names no instructions"),
+    ],
+)
+def test_the_precision_of_trainings(tmp_path: Path, cpuinfo: str, words: str) -> None:
+    found = only(machine.training(patient(tmp_path, {"proc/cpuinfo": cpuinfo})))
+    assert (found.status, found.found) == ("ok", words)
+
+
 def test_the_machine_is_named(tmp_path: Path) -> None:
     assert PI[:-1] in only(machine.machine(patient(tmp_path, {"proc/device-tree/model": PI}))).found
     assert "Server CPU" in only(machine.machine(patient(tmp_path / "x", {"proc/cpuinfo": x86("")}))).found

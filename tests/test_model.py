@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgecap.errors import CheckpointError, ConfigError
 from edgecap.model.backbone_weights import load_backbone_weights, recalibrate_batchnorm
 from edgecap.model.captioner import CaptionModel
+from edgecap.model.channel_shuffle import channel_shuffle
 from edgecap.model.dims import ModelDims, preset_dims
 from edgecap.model.encoder import Encoder
-from edgecap.model.shufflenet import ShuffleNetV2, channel_shuffle
+from edgecap.model.shufflenet import ShuffleNetV2
 from edgecap.model.torch_backend import TorchBackend
 from edgecap.runtime.decoding import DecodingOptions, decode
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from edgecap.export.shuffle_folding import fold_shuffles, plan_stage
 from edgecap.model import shufflenet
-from edgecap.model.shufflenet import ShuffleNetV2, channel_shuffle
+from edgecap.model.channel_shuffle import channel_shuffle
+from edgecap.model.shufflenet import ShuffleNetV2
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

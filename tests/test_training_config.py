@@ -55,7 +55,7 @@ def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> No
         ({"weight_decay": -0.1}, "weight_decay must not be negative"),
         ({"clip_norm": 0}, "clip_norm must be above 0"),
         ({"activation": "gelu"}, "activation must be relu or leaky_relu"),
-        ({"precision": "fp16"}, "precision must be bf16 or fp32"),
+        ({"precision": "fp16"}, "precision must be auto, bf16 or fp32"),
         ({"frozen.epochs": -1}, "epochs must not be negative"),
         ({"end_to_end.learning_rate": float("inf")}, "learning rates must be finite"),
         ({"end_to_end.backbone_learning_rate": -1e-4}, "learning rates must be finite and not negative"),

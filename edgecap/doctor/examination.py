@@ -12,6 +12,7 @@ from edgecap.errors import brief
 CHECKS: dict[str, Callable[[Patient], Iterable[Finding]]] = {
     "machine": machine.machine,
     "cpu": machine.cpu,
+    "training": machine.training,
     "cores": machine.cores,
     "memory": machine.free_memory,
     "throttling": machine.throttling,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edgecap.doctor.patient import Patient
 from edgecap.doctor.report import Finding, ok, problem, warning
 from edgecap.errors import brief
-from edgecap.runtime.machine import SINCE_START, ask_throttled, frequency_driver, memory
+from edgecap.runtime.machine import SINCE_START, ask_throttled, bf16_instructions, frequency_driver, memory
 from edgecap.runtime.machine import machine as this_machine
 from edgecap.runtime.probes import USEFUL_CORES, board_model, cpu_quota, usable_cores
 
@@ -57,6 +57,17 @@ def cpu(patient: Patient) -> Iterator[Finding]:
     if architecture == "aarch64":
         advice += ", and a Cortex-A76, as in the Raspberry Pi 5, has them"
     yield warning("cpu", f"{told}, {missing}: INT8 works, but slower than with such instructions", advice)
+
+
+def training(patient: Patient) -> Iterator[Finding]:
+    """Which precision ``edgecap train`` takes by itself on the processor; a graphics card is torch's to ask."""
+    there = bf16_instructions(patient.flags)
+    if there:
+        yield ok("training", f"in bf16, by {' and '.join(there)}")
+    elif not patient.flags:
+        yield ok("training", "in fp32: /proc/cpuinfo names no instructions")
+    else:
+        yield ok("training", "in fp32: the processor has no bf16 instructions")
 
 
 def cores(patient: Patient) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgecap.model.channel_shuffle import channel_shuffle, shuffled_halves
 from edgecap.model.convolution import Conv2d
 
 STAGES = ((4, 116), (8, 232), (4, 464))  # (units, channels) of stages 2, 3 and 4
@@ -19,13 +20,6 @@ LEAKY_SLOPE = 0.1  # of the COCO detector's weights
 def activation(name: str) -> nn.Module:
     """A new activation module, ``relu`` or ``leaky_relu`` (slope 0.1)."""
     return nn.LeakyReLU(LEAKY_SLOPE, inplace=True) if name == "leaky_relu" else nn.ReLU(inplace=True)
-
-
-def channel_shuffle(x: Tensor) -> Tensor:
-    """Interleave the two halves of the channels: (B, C, H, W) -> (B, C, H, W)."""
-    batch, channels, height, width = x.shape
-    x = x.view(batch, 2, channels // 2, height, width).transpose(1, 2)  # (B, C/2, 2, H, W)
-    return x.reshape(batch, channels, height, width)
 
 
 class InvertedResidual(nn.Module):
@@ -55,6 +49,20 @@ class InvertedResidual(nn.Module):
         return channel_shuffle(torch.cat((passed, self.branch2(worked)), dim=1))
 
 
+class Stage(nn.Sequential):
+    """Units one after another. While training, two halves go from one to the next, without being joined in between."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)  # type: ignore[no-any-return]
+        passed, worked = x, x
+        for unit in self:
+            assert isinstance(unit, InvertedResidual)
+            # branch1 of a unit of stride 1 is empty
+            passed, worked = shuffled_halves(unit.branch1(passed), unit.branch2(worked))
+        return torch.cat((passed, worked), dim=1)
+
+
 def _depthwise(channels: int, stride: int) -> tuple[nn.Module, ...]:
     conv = Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
     return conv, nn.BatchNorm2d(channels)
@@ -80,13 +88,20 @@ class ShuffleNetV2(nn.Module):
         for number, (units, width) in enumerate(STAGES, start=2):
             first = InvertedResidual(channels, width, 2, act)
             rest = [InvertedResidual(width, width, 1, act) for _ in range(units - 1)]
-            self.add_module(f"stage{number}", nn.Sequential(first, *rest))
+            self.add_module(f"stage{number}", Stage(first, *rest))
             channels = width
         self.conv5 = nn.Sequential(*_pointwise(channels, out_channels, act))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.maxpool(self.conv1(images))  # (B, 24, 56, 56)
+        x = self._stem(images)  # (B, 24, 56, 56)
         x = self.get_submodule("stage2")(x)  # (B, 116, 28, 28)
         x = self.get_submodule("stage3")(x)  # (B, 232, 14, 14)
         x = self.get_submodule("stage4")(x)  # (B, 464, 7, 7)
         return self.conv5(x)  # type: ignore[no-any-return]  # (B, out_channels, 7, 7)
+
+    def _stem(self, images: Tensor) -> Tensor:
+        if not self.training:
+            return self.maxpool(self.conv1(images))  # type: ignore[no-any-return]
+        convolution, norm, act = self.conv1
+        # The largest value stays the largest when it is rectified, and there is a quarter of them to rectify.
+        return act(self.maxpool(norm(convolution(images))))  # type: ignore[no-any-return]

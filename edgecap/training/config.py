@@ -105,7 +105,7 @@ class TrainConfig:
     flip: bool = True
     keep_aspect: bool = False  # random crops keep the same share of both sides
     views: int = 4  # cached augmented views of each photo for stages on a frozen backbone
-    precision: str = "bf16"  # bf16 | fp32, of the matrix products while training
+    precision: str = "auto"  # of the matrix products while training: bf16 | fp32 | auto, as precision.py decides
     checkpoint_every: int = 50  # steps: what a killed run loses at most
     label_smoothing: float = 0.0  # share of every target's probability that goes to all words alike
     scheduled_sampling: float = 0.0  # share of the model's own words among those fed in at the end of a stage
@@ -151,7 +151,7 @@ class TrainConfig:
             "clip_norm must be above 0": self.clip_norm > 0,
             "activation must be relu or leaky_relu": self.activation in ("relu", "leaky_relu"),
             "activation leaky_relu is for presets base and tiny": self.activation == "relu" or self.preset != "plus",
-            "precision must be bf16 or fp32": self.precision in ("bf16", "fp32"),
+            "precision must be auto, bf16 or fp32": self.precision in ("auto", "bf16", "fp32"),
             "label_smoothing, scheduled_sampling and ema must be in [0, 1)": all(
                 0 <= share < 1 for share in (self.label_smoothing, self.scheduled_sampling, self.ema)
             ),

@@ -11,6 +11,7 @@ from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import CheckpointError
 from edgecap.model.checkpoint import load_checkpoint
 from edgecap.training.config import TrainConfig, changed_config, load_config
+from edgecap.training.memory import keep_freed_memory
 from edgecap.training.processes import rank
 from edgecap.training.teacher_runs import shared_options, with_teachers
 from edgecap.training.trainer import LAST, RunResult, Trainer
@@ -34,6 +35,7 @@ def train_run(
 
     Raises ``ConfigError``, ``DataError``, ``ImageError`` or ``CheckpointError``; ``say`` gets lines of progress.
     """
+    keep_freed_memory()
     last = folder / LAST
     if last.exists() and not resume:
         raise CheckpointError(last, "a run is there already: continue it with --resume, or name another folder")

@@ -28,6 +28,7 @@ from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
 from edgecap.training.log import LogRow, TrainingLog, plot_curve
 from edgecap.training.plan import plan
+from edgecap.training.precision import resolved_precision
 from edgecap.training.processes import Processes
 from edgecap.training.progress import progress
 from edgecap.training.pseudo_captions import with_pseudo_captions
@@ -68,8 +69,11 @@ class Trainer:
     ) -> None:
         """``taught`` is the configuration with the files of its teachers; another run's ``cache`` may be shared."""
         self.processes = Processes()
-        taught, self.cache = taught or config, cache or folder / "cache"
+        self.cache = cache or folder / "cache"
         self.device = self.processes.device
+        self.precision = resolved_precision(config.precision, self.device)
+        # What is worked with here; a checkpoint keeps what was asked for, which may come to something else elsewhere.
+        taught = replace(taught or config, precision=self.precision.name)
         self.config, self.folder = config, folder
         self.say = say if self.processes.first else lambda line: None
         train, val = dataset.split("train"), dataset.split("val")
@@ -95,6 +99,7 @@ class Trainer:
             self.say(f"resuming at step {self.position.step:,}")
         else:
             self._start_backbone(data)
+        self.say(self.precision.line)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stages, self.head = plan(taught, self.model, data, task)
         for stage in self.stages:
@@ -222,7 +227,7 @@ class Trainer:
 
         Raises ``TrainingError``, with the weights unchanged, if the gradient is not finite.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision.name == "bf16"):
             terms = stage.loss(batch.to(self.device), done)
         shared = [terms[0].total.item(), *(float(term.over) for term in terms)]
         shown, *over = self.processes.sum(torch.tensor(shared, device=self.device)).tolist()
