@@ -72,6 +72,7 @@ class Trainer:
         self.device = self.processes.device
         self.config, self.folder = config, folder
         self.say = say if self.processes.first else lambda line: None
+        dataset.check_held_out()
         train, val = dataset.split("train"), dataset.split("val")
         saved = self._saved(resume)
         torch.manual_seed(config.seed)
