@@ -101,7 +101,9 @@ def test_wrong_input_is_one_line(tiny_bundle: Path, dataset: Path) -> None:
     (dataset / "images" / "lime.jpg").write_bytes(b"no photo")
     code, out, err = edgecap(*arguments, "--strict")
     assert (code, out) == (1, [])
-    assert err[-1] == f"edgecap: {dataset / 'images' / 'lime.jpg'}: is not a photo that Pillow can read"
+    assert err[-1] == (
+        f"edgecap: {source}: photo {dataset / 'images' / 'lime.jpg'} is not a photo that Pillow can read"
+    )
     code, out, err = edgecap(*arguments, "--checkpoint", "x.safetensors")
     assert (code, out) == (2, []) and "not both" in err[-1]
 

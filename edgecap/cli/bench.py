@@ -23,7 +23,7 @@ from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.documents import read_golden
 from edgecap.runtime.loading import MAX_THREADS, load
 from edgecap.runtime.preprocess import to_tensor
-from edgecap.runtime.tuning import remember
+from edgecap.runtime.tuning import check_place, remember
 
 CAPTIONS = 50
 
@@ -92,6 +92,8 @@ def bench(
       130  interrupted
     """
     check_targets(json_file, plot_file)
+    if sweep:
+        check_place()
     opened = Bundle.open(find_bundle(bundle))
     photos = chosen_photos(images, opened)
     beams = opened.generation.options(opened.vocabulary, beam=beam).beam

@@ -30,9 +30,11 @@ from edgecap.cli.options import (
 from edgecap.errors import EXIT_FAILURE, ImageError, OptionError
 from edgecap.runtime import Caption, Captioner, Deadline, load
 from edgecap.runtime.caption import Prepared
+from edgecap.runtime.loading import AUTO
 from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import EXTENSIONS, PhotoSource
 from edgecap.runtime.photo_limits import MAX_FILE_BYTES
+from edgecap.runtime.tuning import unreadable
 
 STDIN = "-"
 MAX_BATCH = 256
@@ -125,6 +127,8 @@ def caption(
     with load(bundle, backend=backend, precision=precision, threads=threads) as captioner:
         for note in captioner.notes:
             fail(note)
+        if AUTO in (backend, precision) and (problem := unreadable()):
+            fail(problem)
         choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty}
         options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         captioner.options(**options)  # an option that cannot work is found before the first photo is read
@@ -166,7 +170,8 @@ def expand(image: str) -> Iterator[Request]:
     """The photos that one argument asks for."""
     path = Path(image)
     if image == STDIN or not image or not path.is_dir():
-        yield Request(image, None if image else "no such file")
+        problem = "is a device, not a photo" if is_device(path) else None
+        yield Request(image, problem if image else "no such file")
         return
     try:
         photos = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and not p.is_dir())
@@ -176,6 +181,11 @@ def expand(image: str) -> Iterator[Request]:
     if not photos:
         yield Request(image, f"has no photos in it ({' '.join(EXTENSIONS)})")
     yield from (Request(str(photo)) for photo in photos)
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path leads to a device, some of which have no end."""
+    return path.is_char_device() or path.is_block_device()
 
 
 def captions(
@@ -188,9 +198,7 @@ def captions(
     """For each request, in order, its path with the caption or the problem."""
     remaining = iter(requests)
     while batch := list(itertools.islice(remaining, batch_size)):
-        sources = [
-            sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if request.path == STDIN else request.path for request in batch
-        ]
+        sources = [arrived(request) for request in batch]
         deadline = None if max_ms is None else Deadline(max_ms)  # not while a photo is on its way to stdin
         prepared = [prepare(captioner, *asked) for asked in zip(batch, sources, strict=True)]
         readable = [photo for photo in prepared if isinstance(photo, Prepared)]
@@ -199,15 +207,24 @@ def captions(
             yield request.path, next(made) if isinstance(photo, Prepared) else photo
 
 
-def arrived(request: Request) -> PhotoSource:
+def arrived(request: Request) -> PhotoSource | ImageError:
     """Where the photo is to be read from; of stdin, all that comes, or more than a photo may have."""
-    return sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if request.path == STDIN else request.path
+    if request.path != STDIN:
+        return request.path
+    if sys.stdin is None:
+        return ImageError(STDIN, "stdin is closed")
+    try:
+        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return ImageError(STDIN, f"stdin cannot be read: {error.strerror}")
 
 
-def prepare(captioner: Captioner, request: Request, source: PhotoSource) -> Prepared | str:
+def prepare(captioner: Captioner, request: Request, source: PhotoSource | ImageError) -> Prepared | str:
     """The photo read from ``source`` and preprocessed, or the problem with it."""
     if request.problem is not None:
         return request.problem
+    if isinstance(source, ImageError):
+        return source.problem
     try:
         with no_remarks():
             return captioner.prepare(source)
