@@ -20,6 +20,7 @@ from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime.fields import Fields
 from edgecap.runtime.photo import EXTENSIONS
 from edgecap.runtime.preprocess import PreprocessConfig, to_tensor
+from edgecap.wording import counted
 
 T = TypeVar("T")
 MIN_PHOTOS = 16  # for INT8
@@ -36,7 +37,9 @@ class CalibrationSet:
     def require_enough(self) -> None:
         """Raise ``DataError`` for so few photos that their ranges would be chance."""
         if len(self.ids) < MIN_PHOTOS:
-            raise DataError(self.source, f"{len(self.ids)} photos to calibrate on; at least {MIN_PHOTOS} are needed")
+            raise DataError(
+                self.source, f"{counted(len(self.ids), 'photo')} to calibrate on; at least {MIN_PHOTOS} are needed"
+            )
 
     def tensors(self, preprocess: PreprocessConfig) -> Iterator[NDArray[np.float32]]:
         """Preprocessed photos one by one, (1, 3, S, S) float32. Raises ``ImageError`` naming one that is broken."""

@@ -27,6 +27,7 @@ from edgecap.runtime.manifest import GRAPH_ROLES
 from edgecap.runtime.onnx_backend import OnnxBackend
 from edgecap.runtime.preprocess import PreprocessConfig
 from edgecap.runtime.vocabulary import Vocabulary
+from edgecap.wording import counted
 
 ROUNDING_BATCH = 25  # photos that are captioned at a time for the step's inputs
 NOISE_STEPS = 8  # of the first of these batches, that the step's noise is measured on
@@ -91,18 +92,18 @@ class GraphMaker:
         """Make the INT8 graphs from the fp32 ones. Raises ``ExportError``, ``ImageError``."""
         assert self.calibration is not None  # export_bundle
         recipe, source = self.recipe, self.calibration.source
-        self.say(f"weights to INT8, measured on {len(self.calibration.ids)} photos of {source}")
+        self.say(f"weights to INT8, measured on {counted(len(self.calibration.ids), 'photo')} of {source}")
         encoder = self._rounded("encoder", self._encoder_moments(), per_channel=True)
         onnx.save_model(capped(onnx.load_model(encoder)), encoder)
         step_moments = input_moments(self.path("decoder_step", "onnx", "fp32"), self.step_samples())
         if "onnx" in recipe.runtimes:
-            self.say(f"INT8 ONNX graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
+            self.say(f"INT8 ONNX graphs, calibrating on {counted(len(self.calibration.ids), 'photo')} of {source}")
             tensors = self.calibration.tensors(self.preprocess)
             quantize_encoder(encoder, self.path("encoder", "onnx", "int8"), tensors, recipe.calibration_method)
             step = self._rounded("decoder_step", step_moments, per_channel=True)
             quantize_step(step, self.path("decoder_step", "onnx", "int8"))
         if "tflite" in recipe.runtimes:
-            self.say(f"INT8 TFLite graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
+            self.say(f"INT8 TFLite graphs, calibrating on {counted(len(self.calibration.ids), 'photo')} of {source}")
             convert_encoder(encoder, self.path("encoder", "tflite", "int8"), self.calibration.tensors(self.preprocess))
             step = self._rounded("decoder_step", step_moments, per_channel=False)
             convert_step(step, self.path("decoder_step", "tflite", "int8"), self._hypotheses(), dynamic=True)

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from edgecap.cli import fail, one_line
+from edgecap.cli.calibration import why_uncalibrated
 from edgecap.cli.options import (
     backend_option,
     beam_option,
@@ -158,7 +159,8 @@ def check_min_confidence(captioner: Captioner, least: float | None) -> None:
     if captioner.calibration is None:
         graphs = set_name(captioner.runtime, captioner.precision)
         label = captioner.bundle.manifest.label
-        raise OptionError(f"--min-confidence: {label} has no calibration for {graphs}: export the bundle with --data")
+        why = why_uncalibrated(captioner.bundle)
+        raise OptionError(f"--min-confidence: {label} has no calibration for {graphs}: {why}")
 
 
 def is_sure(caption: Caption, least: float | None) -> bool:

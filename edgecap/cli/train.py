@@ -17,10 +17,10 @@ from edgecap.recipes import recipe_names, recipe_path
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+        raise click.BadParameter(f"{text!r:.60} is not NAME=VALUE", param_hint="--set")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value  # a bare word is text
 
 

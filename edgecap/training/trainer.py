@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
-from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError
+from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError, brief
 from edgecap.evaluation import image_tensor
 from edgecap.interrupt import StopRequest
 from edgecap.metrics import Scores
@@ -23,6 +24,7 @@ from edgecap.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from edgecap.model.dims import preset_dims
 from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
+from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.batches import Batch, made_ahead
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
@@ -35,8 +37,10 @@ from edgecap.training.sources import TrainingData
 from edgecap.training.stages import CaptionStage, TrainingStage
 from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
 from edgecap.training.task_teacher import task_teacher
+from edgecap.wording import counted
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+FEW_WORDS = 50  # a vocabulary of fewer is worth a warning; Flickr8k has 2,500
 RECALIBRATION_PHOTOS, RECALIBRATION_BATCH = 512, 64
 
 
@@ -50,6 +54,16 @@ class RunResult:
     checkpoint: Path
     cider_d: float | None  # on val, decoded as a bundle would by default, x 100
     first: bool = True  # of the processes of the run, which alone knows the figure
+
+
+def few_words(vocabulary: Vocabulary, min_count: int) -> str | None:
+    """A warning of a vocabulary that no photo can be described with."""
+    words = len(vocabulary) - len(SPECIAL_TOKENS)
+    if words >= FEW_WORDS:
+        return None
+    known = f"only {counted(words, 'word')}" if words else "no word"
+    often = "once" if min_count == 1 else f"{min_count} times"
+    return f"warning: {known} of train's captions, where a word must stand {often} (min_count), is all that can be said"
 
 
 class Trainer:
@@ -77,6 +91,9 @@ class Trainer:
         saved = self._saved(resume)
         torch.manual_seed(config.seed)
         self.vocabulary = build_vocabulary(train, config.min_count)
+        warning = few_words(self.vocabulary, config.min_count)
+        if warning and not saved:
+            self.say(warning)
         if saved:
             self.dims = saved.dims
             if saved.vocabulary.tokens != self.vocabulary.tokens:
@@ -92,7 +109,7 @@ class Trainer:
         self._optimizer_state: dict[str, Tensor] = {}
         if saved:
             self.model.load_state_dict(saved.weights)
-            self.position = Position(**saved.training)
+            self.position = Position.from_json(saved.training)
             self.say(f"resuming at step {self.position.step:,}")
         else:
             self._start_backbone(data)
@@ -105,7 +122,8 @@ class Trainer:
         if self.head is not None:
             self.head.to(self.device)
         if saved:
-            self._restore(saved.training_tensors)
+            with self._fitting_state():
+                self._restore(saved.training_tensors)
         if self.processes.count > 1:  # the same weights, but words that are dropped or drawn otherwise
             torch.manual_seed(config.seed + self.processes.rank + self.position.step)
         # A validation ends its epoch: with batches of the epoch behind it, the position is before one.
@@ -121,7 +139,8 @@ class Trainer:
         saved = load_checkpoint(path, preset=self.config.preset)
         if not saved.training:
             raise CheckpointError(path, "holds a model without training state and cannot be resumed")
-        position = Position(**saved.training)
+        with self._fitting_state():
+            position = Position.from_json(saved.training)
         begun = position.stage + ((position.epoch, position.batch) != (0, 0))
         if not self.config.continues(TrainConfig.from_json(saved.config), begun):
             raise ConfigError(
@@ -129,6 +148,16 @@ class Trainer:
                 "options of stages that have not begun"
             )
         return saved
+
+    @contextmanager
+    def _fitting_state(self) -> Iterator[None]:
+        """The one place where a training state that is not of this run becomes a ``CheckpointError``."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                self.folder / LAST, f"has a training state that does not fit: {brief(error)}"
+            ) from error
 
     def _start_backbone(self, data: TrainingData) -> None:
         encoder = self.model.encoder
@@ -167,7 +196,8 @@ class Trainer:
         if self.position.stage != stage.number:  # else it goes on where it was
             self.position = replace(self.position, stage=stage.number, epoch=0, batch=0)
         optimizer = AdamW(stage.parameter_groups(), lr=0.0, weight_decay=self.config.weight_decay)
-        load_optimizer(optimizer, self._optimizer_state)
+        with self._fitting_state():
+            load_optimizer(optimizer, self._optimizer_state)
         self._optimizer_state = {}
         for epoch in range(self.position.epoch, stage.options.epochs):
             self._run_epoch(stage, optimizer, epoch)
@@ -250,8 +280,8 @@ class Trainer:
             if found.scores:
                 cider_d = 100 * found.scores.cider_d
                 row = replace(row, val_cider_d=cider_d, val_bleu_4=100 * found.scores.bleu[3])
-                if cider_d > self.position.best_cider_d:
-                    self.position = replace(self.position, best_cider_d=cider_d)
+                if better := self.position.improved(cider_d, found.loss):
+                    self.position = better
                     save_checkpoint(self.folder / BEST, self._checkpoint(found.scores), half=True)
         self.log.append(row)
         plot_curve(self.log, self.folder / "curve.png")
