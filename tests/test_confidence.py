@@ -117,13 +117,14 @@ def test_too_few_photos_to_calibrate_on_are_the_reason(own_bundle: Path, photos:
         facts = {"path": "eval.json", "role": "eval", "sha256": sha256(content).hexdigest(), "bytes": len(content)}
 
         def add(document: dict[str, Any], facts: dict[str, Any] = facts) -> None:
-            document["files"] = [entry for entry in document["files"] if entry["role"] != "eval"] + [facts]
+            others = [entry for entry in document["files"] if entry["role"] != "eval"]
+            note = next(entry for entry in others if entry["role"] == "golden")
+            document["files"] = [*others, {**note, **facts}]
 
         edit_manifest(own_bundle, add)
         code, out, (line,) = edgecap("caption", photos[0], "--bundle", own_bundle, "--min-confidence", 0.5)
-        assert (code, out) == (2, []) and line.endswith(
-            f": it was exported with {number}, too few to calibrate on: export it again with more"
-        )
+        assert (code, out) == (2, []), line
+        assert line.endswith(f": it was exported with {number}, too few to calibrate on: export it again with more")
 
 
 @pytest.mark.parametrize("limit", ["1.01", "-0.1", "nan", "inf", "half"])
