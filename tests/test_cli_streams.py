@@ -101,3 +101,13 @@ def test_an_unknown_command_is_answered_with_the_nearest(photo: Photo) -> None:
     red = photo("red.jpg", "red")
     assert edgecap(red)[2][-1].endswith("to describe a photo, say  edgecap caption PHOTO")
     assert "choose one of train, eval, export, caption" in edgecap("zzz")[2][-1]
+
+
+def test_a_name_that_no_file_can_have_is_one_bearable_line(tiny_bundle: Path, photo: Photo) -> None:
+    red, name = photo("red.jpg", "red"), "x" * 100_000
+    code, out, (line,) = edgecap("caption", name, red, "--bundle", tiny_bundle)
+    assert (code, out) == (1, [f"{red}: A red photo."])
+    assert line.endswith("xxx: cannot be opened: File name too long") and len(line) < 10_000
+    for status, arguments in ((1, ("caption", red, "--bundle", name)), (1, ("verify", name)), (2, (name,))):
+        code, out, err = edgecap(*arguments)
+        assert (code, out) == (status, []) and len(err[-1]) < 10_000 and "Traceback" not in "".join(err)

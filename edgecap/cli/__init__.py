@@ -6,6 +6,7 @@ import errno
 import importlib
 import io
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +18,7 @@ import edgecap
 from edgecap.cli import streams
 from edgecap.errors import EXIT_FAILURE, EXIT_USAGE, EdgecapError, MissingExtraError, OptionError, brief
 
+LONGEST_LINE = 6_000  # characters of a message; a path may have 4,096
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
@@ -120,15 +122,20 @@ def _told(error: OSError) -> str:
 
 
 def _unknown_command(name: str) -> str:
+    is_file = False
     if near := get_close_matches(name, SUBCOMMANDS, n=1):
         return f"no such command {name!r:.60}: did you mean {near[0]}?"
-    if Path(name).exists():
+    with suppress(OSError):  # a name that no file can have
+        is_file = Path(name).is_file()
+    if is_file:
         return f"no such command {name!r:.60}: to describe a photo, say  edgecap caption PHOTO"
     return f"no such command {name!r:.60}: choose one of {', '.join(SUBCOMMANDS)}"
 
 
 def fail(message: str) -> None:
     """Write ``message`` to stderr as the one line that users and scripts see of an error."""
+    if len(message) > LONGEST_LINE:  # it holds a name that no file can have, or what somebody's document has for a word
+        message = f"{message[: LONGEST_LINE // 2]}...{message[-LONGEST_LINE // 2 :]}"
     click.echo(f"edgecap: {one_line(message)}", err=True)
 
 

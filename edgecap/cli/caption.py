@@ -124,7 +124,7 @@ def caption(
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     requests = list(itertools.chain.from_iterable(expand(image) for image in images))
-    bare = len(images) == 1 and not Path(images[0]).is_dir()
+    bare = len(images) == 1 and (len(requests) == 1 and requests[0].path == images[0])
     with load(bundle, backend=backend, precision=precision, threads=threads) as captioner:
         for note in captioner.notes:
             fail(note)
@@ -171,8 +171,12 @@ def is_sure(caption: Caption, least: float | None) -> bool:
 def expand(image: str) -> Iterator[Request]:
     """The photos that one argument asks for."""
     path = Path(image)
-    if image == STDIN or not image or not path.is_dir():
-        problem = "is a device, not a photo" if is_device(path) else None
+    try:
+        is_dir, problem = path.is_dir(), "is a device, not a photo" if is_device(path) else None
+    except OSError as error:  # a name that no file can have
+        yield Request(image, f"cannot be opened: {error.strerror}")
+        return
+    if image == STDIN or not image or not is_dir:
         yield Request(image, problem if image else "no such file")
         return
     try:
