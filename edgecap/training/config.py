@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 from edgecap.data.augmentation import Augmentation
 from edgecap.errors import ConfigError, ConfigOptionError, brief
 from edgecap.model.dims import PRESETS
 from edgecap.runtime.generation import MAX_LENGTH
 from edgecap.runtime.regular_file import read_regular
+from edgecap.training.config_document import build
 
-T = TypeVar("T")
 # Beyond these a number is a slip: no training wants it, and its memory or time would not be there.
 MAX_EPOCHS, MAX_RATE, MAX_BATCH, MAX_VIEWS, MAX_SAMPLES = 10_000, 10.0, 65_536, 1_000, 100
 MAX_TOML_BYTES = 2**20
-MAX_WHOLE_NUMBER = 2**64
 MAX_PSEUDO_CAPTIONS = 5  # as many as the beam that they come from has hypotheses
 
 
@@ -227,7 +225,7 @@ class TrainConfig:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrainConfig:
         """Check names and types, then build. Raises ``ConfigError`` naming the option."""
-        return _build(cls, document, prefix="")
+        return build(cls, document)
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
@@ -266,40 +264,3 @@ def _changed(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> Train
                 raise ConfigError(f"training configuration: {parent} must be a table to have {name!r}")
         table[leaf] = value
     return TrainConfig.from_json(changed)
-
-
-def _build(cls: type[T], document: Mapping[str, Any], prefix: str) -> T:
-    hints = get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for name, value in document.items():
-        option = prefix + name
-        if name not in hints:
-            raise ConfigError(f"training configuration: unknown option {option!r:.60} ({_known(name, hints)})")
-        if issubclass(hints[name], Stage):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"training configuration: {option} must be a table")
-            defaults = dataclasses.asdict(getattr(TrainConfig(), name))
-            values[name] = _build(hints[name], {**defaults, **value}, prefix=f"{option}.")
-            continue
-        if hints[name] is float and type(value) is int and abs(value) < MAX_WHOLE_NUMBER:
-            value = float(value)
-        if type(value) is not hints[name]:
-            raise ConfigError(f"training configuration: {option} must be {hints[name].__name__}, not {_shown(value)}")
-        if type(value) is int and abs(value) > MAX_WHOLE_NUMBER:
-            raise ConfigError(f"training configuration: {option} must have fewer digits")
-        values[name] = value
-    return cls(**values)
-
-
-def _known(name: str, options: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, options, n=1)
-    guess = f"did you mean {near[0]}? " if near else ""
-    return f"{guess}known: {', '.join(options)}"
-
-
-def _shown(value: Any) -> str:
-    """A wrong value, of bearable length; a whole number of more digits than Python prints has no other text."""
-    try:
-        return f"{value!r:.60}"
-    except ValueError:
-        return "a number of so many digits"

@@ -24,10 +24,10 @@ from edgecap.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoin
 from edgecap.model.dims import preset_dims
 from edgecap.model.generation import default_generation
 from edgecap.model.preprocessing import preprocess_config
-from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.batches import Batch, made_ahead
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
+from edgecap.training.few_words import few_words
 from edgecap.training.log import LogRow, TrainingLog, plot_curve
 from edgecap.training.plan import plan
 from edgecap.training.processes import Processes
@@ -37,10 +37,8 @@ from edgecap.training.sources import TrainingData
 from edgecap.training.stages import CaptionStage, TrainingStage
 from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
 from edgecap.training.task_teacher import task_teacher
-from edgecap.wording import counted
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-FEW_WORDS = 50  # a vocabulary of fewer is worth a warning; Flickr8k has 2,500
 RECALIBRATION_PHOTOS, RECALIBRATION_BATCH = 512, 64
 
 
@@ -54,16 +52,6 @@ class RunResult:
     checkpoint: Path
     cider_d: float | None  # on val, decoded as a bundle would by default, x 100
     first: bool = True  # of the processes of the run, which alone knows the figure
-
-
-def few_words(vocabulary: Vocabulary, min_count: int) -> str | None:
-    """A warning of a vocabulary that no photo can be described with."""
-    words = len(vocabulary) - len(SPECIAL_TOKENS)
-    if words >= FEW_WORDS:
-        return None
-    known = f"only {counted(words, 'word')}" if words else "no word"
-    often = "once" if min_count == 1 else f"{min_count} times"
-    return f"warning: {known} of train's captions, where a word must stand {often} (min_count), is all that can be said"
 
 
 class Trainer:
