@@ -93,6 +93,10 @@ class ConfigError(EdgecapError, ValueError):
     """A training configuration that cannot work."""
 
 
+class ConfigOptionError(ConfigError, OptionError):
+    """The same, by an option of the command line: without it the configuration works."""
+
+
 class TrainingError(EdgecapError, ArithmeticError):
     """A run whose numbers left the finite."""
 

@@ -15,6 +15,7 @@ from edgecap.runtime.decoding import DecodingOptions, Hypothesis, decode
 from edgecap.runtime.machine import cpu_kind
 from edgecap.runtime.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.runtime.vocabulary import Vocabulary
+from edgecap.wording import counted
 
 EVALUATION_BATCH = 50  # photos that share decoder steps
 
@@ -64,7 +65,8 @@ def protocol_of(dataset: str, split: str, photos: int, options: DecodingOptions)
 def protocol_text(protocol: Mapping[str, Any]) -> str:
     """A protocol in words, without the names of dataset and split."""
     return (
-        f"{protocol['photos']:,} photos, beam {protocol['beam']}, at most {protocol['max_length']} words, "
+        f"{counted(protocol['photos'], 'photo')}, beam {protocol['beam']}, "
+        f"at most {counted(protocol['max_length'], 'word')}, "
         f"length penalty {protocol['length_penalty']:g}, {protocol['tokenizer']}, on {protocol['cpu']}"
     )
 

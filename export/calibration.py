@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecap.data.karpathy import CaptionDataset
+from edgecap.data.omissions import Omissions
+from edgecap.data.photo_check import readable_paths
 from edgecap.errors import DataError, brief
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime.fields import Fields
 from edgecap.runtime.photo import EXTENSIONS
 from edgecap.runtime.preprocess import PreprocessConfig, to_tensor
+from edgecap.wording import counted
 
+T = TypeVar("T")
 MIN_PHOTOS = 16  # for INT8
 
 
@@ -32,7 +37,9 @@ class CalibrationSet:
     def require_enough(self) -> None:
         """Raise ``DataError`` for so few photos that their ranges would be chance."""
         if len(self.ids) < MIN_PHOTOS:
-            raise DataError(self.source, f"{len(self.ids)} photos to calibrate on; at least {MIN_PHOTOS} are needed")
+            raise DataError(
+                self.source, f"{counted(len(self.ids), 'photo')} to calibrate on; at least {MIN_PHOTOS} are needed"
+            )
 
     def tensors(self, preprocess: PreprocessConfig) -> Iterator[NDArray[np.float32]]:
         """Preprocessed photos one by one, (1, 3, S, S) float32. Raises ``ImageError`` naming one that is broken."""
@@ -51,18 +58,21 @@ class CalibrationSet:
 
 
 def from_dataset(dataset: CaptionDataset, recipe: ExportRecipe) -> CalibrationSet:
-    """Photos of the train split, drawn at random with the recipe's seed."""
-    photos = dataset.split("train")
-    chosen = [photos[index] for index in _draw(len(photos), recipe)]
+    """Photos of the train split, drawn at random with the recipe's seed from those that can be read."""
+    photos = dataset.listed("train")
+    chosen = _drawn(photos, dataset.readable, recipe)
+    dataset.omissions.report()
     return CalibrationSet(dataset.name, tuple(photo.id for photo in chosen), tuple(photo.path for photo in chosen))
 
 
 def from_folder(folder: Path, recipe: ExportRecipe) -> CalibrationSet:
-    """Photos of a folder, drawn at random with the recipe's seed. Raises ``DataError``."""
+    """Photos of a folder, drawn likewise. Raises ``DataError``."""
     if not folder.is_dir():
         raise DataError(folder, "no such folder of calibration photos")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
-    chosen = [paths[index] for index in _draw(len(paths), recipe)]
+    omissions = Omissions(folder)
+    chosen = _drawn(paths, lambda some: readable_paths(some, omissions), recipe)
+    omissions.report()
     return CalibrationSet(folder.name, tuple(path.name for path in chosen), tuple(chosen))
 
 
@@ -106,6 +116,10 @@ def is_path(given: str) -> bool:
         return False
 
 
-def _draw(count: int, recipe: ExportRecipe) -> list[int]:
-    order = np.random.default_rng(recipe.calibration_seed).permutation(count)
-    return [int(index) for index in order[: recipe.calibration_photos]]
+def _drawn(photos: Sequence[T], readable: Callable[[Sequence[T]], Iterable[T]], recipe: ExportRecipe) -> list[T]:
+    order = np.random.default_rng(recipe.calibration_seed).permutation(len(photos))
+    remaining = (photos[index] for index in order)
+    chosen: list[T] = []
+    while more := list(islice(remaining, recipe.calibration_photos - len(chosen))):
+        chosen += readable(more)
+    return chosen

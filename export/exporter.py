@@ -39,6 +39,7 @@ from edgecap.runtime.golden import golden_record, tensor_digest
 from edgecap.runtime.loading import default_threads
 from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, set_name
 from edgecap.runtime.preprocess import to_tensor
+from edgecap.wording import counted
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class _Export:
         return np.concatenate([to_tensor(photo, self.preprocess) for photo in photos])
 
     def _parity(self, backends: Mapping[str, Backend], images: FloatArray) -> list[Parity]:
-        self.say(f"parity with torch on {len(images)} photos")
+        self.say(f"parity with torch on {counted(len(images), 'photo')}")
         reference = TorchBackend(self.model)
         rows = []
         for name, backend in backends.items():
@@ -166,7 +167,9 @@ class _Export:
         if dataset is None:
             return {}, None
         photos = dataset.split("val")
-        self.say(f"captions of {len(photos):,} val photos, by torch and {len(backends)} sets of graphs")
+        self.say(
+            f"captions of {counted(len(photos), 'val photo')}, by torch and {counted(len(backends), 'set')} of graphs"
+        )
         measured: dict[str, Backend] = {REFERENCE: TorchBackend(self.checkpoint.model()), **backends}
         captions = caption_photos(measured, photos, self.preprocess, self.vocabulary, self.options)
         results = compare(captions, photos, self.vocabulary, self.recipe.gate, dataset.splits.get("train", ()))

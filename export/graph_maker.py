@@ -28,6 +28,7 @@ from edgecap.runtime.manifest import GRAPH_ROLES
 from edgecap.runtime.onnx_backend import OnnxBackend
 from edgecap.runtime.preprocess import PreprocessConfig
 from edgecap.runtime.vocabulary import Vocabulary
+from edgecap.wording import counted
 
 ROUNDING_BATCH = 25  # photos that are captioned at a time for the step's inputs
 NOISE_STEPS = 8  # of the first of these batches, that the step's noise is measured on
@@ -92,16 +93,16 @@ class GraphMaker:
         """Make the INT8 graphs from the fp32 ones. Raises ``ExportError``, ``ImageError``."""
         assert self.calibration is not None  # export_bundle
         recipe, source = self.recipe, self.calibration.source
-        self.say(f"weights to INT8, measured on {len(self.calibration.ids)} photos of {source}")
+        self.say(f"weights to INT8, measured on {counted(len(self.calibration.ids), 'photo')} of {source}")
         moments = {
             "encoder": self._encoder_moments(),
             "decoder_step": input_moments(self.path("decoder_step", "onnx", "fp32"), self.step_samples()),
         }
         if "onnx" in recipe.runtimes:
-            self.say(f"INT8 ONNX graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
+            self.say(f"INT8 ONNX graphs, calibrating on {counted(len(self.calibration.ids), 'photo')} of {source}")
             self._make_int8_onnx(moments)
         if "tflite" in recipe.runtimes:
-            self.say(f"INT8 TFLite graphs, calibrating on {len(self.calibration.ids)} photos of {source}")
+            self.say(f"INT8 TFLite graphs, calibrating on {counted(len(self.calibration.ids), 'photo')} of {source}")
             self._make_int8_tflite(moments)
         for runtime in recipe.runtimes:
             for role in GRAPH_ROLES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgecap.errors import BundleError, OptionError, UnsupportedGraphError
@@ -99,10 +99,15 @@ def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
         wanted = [choice for choice in (backend, precision) if choice != AUTO]
         others = [f"{name} {', '.join(precisions)}" for name, precisions in there.items() if precisions]
         has = f"it has: {'; '.join(others) or 'none'}"
-        raise OptionError(f"{bundle.path} has no {' '.join([*wanted, 'graphs'])}; {has}")
+        raise OptionError(f"{bundle.path} has no {' '.join([*wanted, 'graphs'])}; {has}. {_how_to_export(wanted)}")
     runtime = next(filter(engines.installed, fitting), fitting[0])
     engines.require(runtime)
     return runtime
+
+
+def _how_to_export(wanted: Sequence[str]) -> str:
+    options = " ".join(f"--{choice}" for choice in wanted)
+    return f"To have them:  edgecap export CHECKPOINT -o DIR {options} --data DATA  on a PC, then --bundle DIR"
 
 
 def _loaded(

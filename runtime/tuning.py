@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecap.errors import TuningError
+from edgecap.errors import OptionError, TuningError
 from edgecap.runtime import engines
 from edgecap.runtime.fields import Fields
 from edgecap.runtime.json_document import parse_json
+from edgecap.runtime.regular_file import read_regular
 
+MAX_BYTES = 2**20
 VARIABLE = "EDGECAP_TUNING"  # names another file
 
 
@@ -83,14 +85,14 @@ def remembered(bundle_id: str) -> list[Measurement]:
 
 def _read(file: Path) -> dict[str, Any]:
     """The document in a file, empty where there is none. Raises :class:`TuningError`."""
+    if is_nothing(file):
+        return {}
     try:
-        content = file.read_bytes()
+        content = read_regular(file, MAX_BYTES)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise TuningError(file, f"cannot be read: {error.strerror}") from error
-    if not content and not file.is_file():  # /dev/null, which stands for no file
-        return {}
     try:
         document = parse_json(content)
     except ValueError as error:
@@ -100,9 +102,38 @@ def _read(file: Path) -> dict[str, Any]:
     return document
 
 
-def remember(bundle_id: str, measured: Sequence[Measurement]) -> Path:
-    """Keep the measurements of a bundle, in the place of older ones; returns the file. Raises ``OSError``."""
+def unreadable() -> str | None:
+    """What is wrong with the file itself, in a line; ``None`` where there is none, or it can be read."""
+    try:
+        _read(tuning_file())
+    except TuningError as error:
+        return str(error)
+    except RuntimeError:  # no home, so nothing in it
+        pass
+    return None
+
+
+def is_nothing(file: Path) -> bool:
+    """Whether it is ``/dev/null``, which stands for no file, and keeps nothing."""
+    return str(file) == os.devnull
+
+
+def check_place() -> None:
+    """Raise :class:`OptionError` where measurements could not be kept: a device or pipe would be replaced by a file."""
     file = tuning_file()
+    if not is_nothing(file) and file.exists() and not file.is_file():
+        raise OptionError(f"{VARIABLE} names {file}, which is no file: nothing can be kept there")
+
+
+def remember(bundle_id: str, measured: Sequence[Measurement]) -> Path:
+    """Keep the measurements of a bundle, in the place of older ones; returns the file.
+
+    Raises ``OSError``, and :class:`OptionError` as :func:`check_place`.
+    """
+    check_place()
+    file = tuning_file()
+    if is_nothing(file):
+        return file
     try:
         document = _read(file)
     except TuningError:

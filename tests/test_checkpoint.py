@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,33 @@ def test_more_bytes_than_there_should_be_are_refused(content: bytes, tmp_path: P
         load_checkpoint(path)
 
 
+def test_a_header_beyond_reason_is_not_read(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes((2**62).to_bytes(8, "little") + content[8:])
+    with pytest.raises(CheckpointError, match=r"odd\.safetensors: is torn .*: it ends before its header does"):
+        load_checkpoint(path)
+    with path.open("wb") as file:  # a sparse one, which takes no room
+        file.write((2**25).to_bytes(8, "little"))
+        file.truncate(2**26)
+    with pytest.raises(CheckpointError, match=r"odd\.safetensors: has a header of 32 MB; at most 16 are read"):
+        load_checkpoint(path)
+
+
+def test_a_pipe_or_device_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for path in (tmp_path / "pipe.safetensors", Path("/dev/zero")):
+        with pytest.raises(CheckpointError, match="is a pipe or device, no file"):
+            load_checkpoint(path)
+
+
+def test_one_checkpoint_is_the_same_bytes_each_time(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    contents = set()
+    for number in range(8):
+        save_checkpoint(tmp_path / str(number), checkpoint, half=True)
+        contents.add((tmp_path / str(number)).read_bytes())
+    assert len(contents) == 1
+
+
 def test_another_preset_is_refused(saved: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors: is of preset 'base', not 'plus'"):
         load_checkpoint(saved, preset="plus")
@@ -179,6 +207,11 @@ def of_newer_schema(document: dict[str, Any], tensors: dict[str, Tensor]) -> Non
     document["schema_version"] = 2
 
 
+def retyped(name: str, dtype: torch.dtype) -> Callable[[dict[str, Any], dict[str, Tensor]], object]:
+    """A change of a tensor's type."""
+    return lambda _, tensors: tensors.update({f"model.{name}": tensors[f"model.{name}"].to(dtype)})
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -194,6 +227,31 @@ def of_newer_schema(document: dict[str, Any], tensors: dict[str, Tensor]) -> Non
         (lambda document, _: document["vocabulary"]["tokens"].append("a"), "no token twice"),
         (lambda document, _: document["vocabulary"].pop("tokens"), "has broken metadata: vocab lacks 'tokens'"),
         (lambda document, _: document.update(training=7), "has broken metadata"),
+        (
+            lambda document, _: document["dims"].update(image_size=10**9),
+            "has dims that no model can have: size must be",
+        ),
+        (lambda document, _: document["dims"].update(hidden_dim=10**18), "has dims that no model can have"),
+        (lambda document, _: document["dims"].update(std=[0, 1, 1]), "has dims .*: std must be positive"),
+        (lambda document, _: document["dims"].update(mean=[]), "has dims that no model can have"),
+        (lambda document, _: document["dims"].update(activation="gelu"), "has dims that no model can have"),
+        (lambda document, _: document["dims"].update(projection=[8] * 1000), "has dims .*: more than 16 layers"),
+        (retyped("decoder.query.weight", torch.int32), "tensor decoder.query.weight is of type I32, not F32 or F16 or"),
+        (retyped("decoder.query.weight", torch.float64), "tensor decoder.query.weight is of type F64"),
+        (retyped("decoder.output.bias", torch.bool), "tensor decoder.output.bias is of type BOOL"),
+        (
+            retyped("encoder.backbone.conv1.1.num_batches_tracked", torch.float32),
+            "tensor encoder.backbone.conv1.1.num_batches_tracked is of type F32, not I64",
+        ),
+        (lambda _, tensors: tensors.update({"other": torch.zeros(1)}), "holds the tensor other, which preset"),
+        (
+            lambda _, tensors: tensors.update({"training.rng.torch": torch.zeros(3, dtype=torch.complex64)}),
+            "tensor training.rng.torch is of type C64, not F32",
+        ),
+        (
+            lambda _, tensors: tensors.update({"training.average.x": torch.zeros(2**29, dtype=torch.uint8)}),
+            "has a training state of more than [0-9]+ MB, too much for its model",
+        ),
         (lambda _, tensors: tensors.pop("model.decoder.query.weight"), "lacks the tensor decoder.query.weight"),
         (lambda _, tensors: tensors.update({"model.extra": torch.zeros(1)}), "holds the tensor extra, which preset"),
         (

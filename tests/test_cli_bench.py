@@ -93,7 +93,7 @@ def test_a_report_for_every_number_of_threads(tiny_bundle: Path, photo: Callable
 def test_without_photos_the_golden_one_is_captioned(own_bundle: Path) -> None:
     write_golden(own_bundle)
     code, out, _ = edgecap_here("bench", "--bundle", own_bundle, "--threads", "1", *FEW)
-    assert code == 0 and any("5 captions of 1 photos" in line for line in out)
+    assert code == 0 and any("5 captions of 1 photo," in line for line in out)
 
 
 def test_a_picture_is_drawn(tiny_bundle: Path, photo: Callable[..., Path], tmp_path: Path) -> None:

@@ -99,9 +99,11 @@ def test_wrong_input_is_one_line(tiny_bundle: Path, dataset: Path) -> None:
     assert (code, out) == (1, [])
     assert err == [f"edgecap: {source}: no photos in split 'test' (splits present: val)"]
     (dataset / "images" / "lime.jpg").write_bytes(b"no photo")
-    code, out, err = edgecap(*arguments)
+    code, out, err = edgecap(*arguments, "--strict")
     assert (code, out) == (1, [])
-    assert err[-1] == f"edgecap: {dataset / 'images' / 'lime.jpg'}: is not a photo that Pillow can read"
+    assert err[-1] == (
+        f"edgecap: {source}: photo {dataset / 'images' / 'lime.jpg'} is not a photo that Pillow can read"
+    )
     code, out, err = edgecap(*arguments, "--checkpoint", "x.safetensors")
     assert (code, out) == (2, []) and "not both" in err[-1]
 
@@ -109,3 +111,25 @@ def test_wrong_input_is_one_line(tiny_bundle: Path, dataset: Path) -> None:
 def test_data_may_come_from_the_environment(tiny_bundle: Path, dataset: Path) -> None:
     code, out, _ = edgecap("eval", "--bundle", tiny_bundle, EDGECAP_DATA=str(dataset))
     assert code == 0 and out[1].startswith("colours val")
+
+
+def test_what_cannot_be_used_is_left_out_or_refused(tiny_bundle: Path, dataset: Path) -> None:
+    source = dataset / "dataset_colours.json"
+    document = json.loads(source.read_text())
+    document["images"][0]["sentences"].append({"raw": ""})
+    document["images"].append({**document["images"][1], "split": "train"})
+    source.write_text(json.dumps(document))
+    (dataset / "images" / "blue.jpg").write_bytes(b"")
+    arguments = ("eval", "--bundle", tiny_bundle, "--data", dataset)
+    code, out, err = edgecap(*arguments)
+    assert code == 0 and ", 2 photos, " in out[1]
+    for text in (
+        "caption 1 of photo red.jpg has no words: left out",
+        "1 caption is left out (--strict refuses them)",
+        "photo lime.jpg is in train and in val: where a captioner was trained on these, its figures are too good",
+        "blue.jpg is empty: left out",
+        "1 photo is left out (--strict refuses them)",
+    ):
+        assert any(line.startswith(f"edgecap: {source}: ") and line.endswith(text) for line in err), (text, err)
+    code, out, err = edgecap(*arguments, "--strict")
+    assert (code, out) == (1, []) and err == [f"edgecap: {source}: caption 1 of photo red.jpg has no words"]

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,33 @@ def test_json_keeps_the_caption_and_says_whether_it_is_sure(
 def test_a_limit_without_a_calibration_is_wrong_usage(
     calibrated: Path, tiny_bundle: Path, photos: tuple[Path, Path]
 ) -> None:
-    for bundle, precision in ((tiny_bundle, "fp32"), (calibrated, "int8")):
+    without = "it was exported without --data, whose val photos it takes: export it again with them"
+    others = "of its graphs these have one: onnx-fp32 (--backend, --precision)"
+    for bundle, precision, why in ((tiny_bundle, "fp32", without), (calibrated, "int8", others)):
         arguments = ("caption", *photos, "--bundle", bundle, "--precision", precision)
         code, out, (line,) = edgecap(*arguments, "--min-confidence", 0.5)
         assert (code, out) == (2, [])
         assert line.startswith("edgecap: --min-confidence: tiny-test@")
-        assert line.endswith(f" has no calibration for onnx-{precision}: export the bundle with --data")
+        assert line.endswith(f" has no calibration for onnx-{precision}: {why}")
+
+
+def test_too_few_photos_to_calibrate_on_are_the_reason(own_bundle: Path, photos: tuple[Path, Path]) -> None:
+    protocol = {"dataset": "d", "split": "val", "tokenizer": "t", "beam": 3, "max_length": 6, "length_penalty": 0}
+    evaluation = {"checkpoint_sha256": "0", "results": {"onnx-fp32": {}}}
+    for count, number in ((1, "1 val photo"), (99, "99 val photos")):
+        content = json.dumps({**evaluation, "protocol": {**protocol, "photos": count}}).encode()
+        (own_bundle / "eval.json").write_bytes(content)
+        facts = {"path": "eval.json", "role": "eval", "sha256": sha256(content).hexdigest(), "bytes": len(content)}
+
+        def add(document: dict[str, Any], facts: dict[str, Any] = facts) -> None:
+            others = [entry for entry in document["files"] if entry["role"] != "eval"]
+            note = next(entry for entry in others if entry["role"] == "golden")
+            document["files"] = [*others, {**note, **facts}]
+
+        edit_manifest(own_bundle, add)
+        code, out, (line,) = edgecap("caption", photos[0], "--bundle", own_bundle, "--min-confidence", 0.5)
+        assert (code, out) == (2, []), line
+        assert line.endswith(f": it was exported with {number}, too few to calibrate on: export it again with more")
 
 
 @pytest.mark.parametrize("limit", ["1.01", "-0.1", "nan", "inf", "half"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,8 @@ from edgecap.data.karpathy import CaptionedPhoto, build_vocabulary, load_dataset
 from edgecap.errors import DataError
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Detokenizer, Vocabulary
 
-FLICKR8K = Path(__file__).resolve().parents[2] / "shared" / "data" / "flickr8k"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+FLICKR8K, CASES = SHARED / "data" / "flickr8k", SHARED / "cases"
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -75,7 +78,7 @@ def test_a_missing_file_or_an_unclear_folder_is_named(tiny: Path, tmp_path: Path
     with pytest.raises(DataError, match=r"tiny: 2 files match dataset\*\.json there"):
         load_dataset(tiny)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: 0 files match"):
+    with pytest.raises(DataError, match=r"empty: neither dataset\*\.json nor captions_\*\.json is there"):
         load_dataset(tmp_path / "empty")
 
 
@@ -108,32 +111,110 @@ def drop_from_first(field: str) -> Change:
     return lambda document: document["images"][0].pop(field)
 
 
+def first_caption(caption: object) -> Change:
+    return lambda document: document["images"][0]["sentences"].__setitem__(0, caption)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (drop_from_first("filename"), r"images\[0\] lacks 'filename', 'split' or 'sentences'"),
-        (drop_from_first("split"), r"images\[0\] lacks"),
-        (drop_from_first("sentences"), r"images\[0\] lacks"),
-        (lambda document: document["images"].insert(2, "photo.jpg"), r"images\[2\] lacks"),
-        (lambda document: document["images"].insert(2, None), r"images\[2\] lacks"),
-        (lambda document: document["images"].insert(2, []), r"images\[2\] lacks"),
-        (replace_first(filename=7), r"images\[0\]: 'filename', 'filepath' and 'split' must be text"),
-        (replace_first(filename=""), r"images\[0\]: .* must be text"),
-        (replace_first(split=None), r"images\[0\]: .* must be text"),
-        (replace_first(filepath=1), r"images\[0\]: .* must be text"),
-        (replace_first(sentences=[]), r"photo 000\.jpg has no captions"),
-        (replace_first(sentences="a dog"), r"photo 000\.jpg has no captions"),
-        (replace_first(sentences=[{"tokens": ["a"]}, {"raw": "a dog"}]), r"caption 1 of photo 000\.jpg has no list"),
-        (replace_first(sentences=[{"tokens": []}]), r"caption 0 of photo 000\.jpg has no list of words 'tokens'"),
-        (replace_first(sentences=[{"tokens": ["a", 1]}]), r"caption 0 of photo 000\.jpg"),
-        (replace_first(sentences=[{"tokens": ["a", ""]}]), r"caption 0 of photo 000\.jpg"),
-        (replace_first(sentences=[{"tokens": "a dog"}]), r"caption 0 of photo 000\.jpg"),
-        (replace_first(sentences=["a dog"]), r"caption 0 of photo 000\.jpg"),
+        (drop_from_first("filename"), "images[0] lacks 'filename', 'split' or 'sentences'"),
+        (drop_from_first("split"), "images[0] lacks 'filename', 'split' or 'sentences'"),
+        (drop_from_first("sentences"), "images[0] lacks 'filename', 'split' or 'sentences'"),
+        (lambda document: document["images"].insert(2, "photo.jpg"), "images[2] lacks 'filename', "),
+        (lambda document: document["images"].insert(2, None), "images[2] lacks 'filename', "),
+        (lambda document: document["images"].insert(2, []), "images[2] lacks 'filename', "),
+        (replace_first(filename=7), "images[0] has a 'filename', 'filepath' or 'split' that is no text"),
+        (replace_first(filename=""), "images[0] has a 'filename', "),
+        (replace_first(split=None), "images[0] has a 'filename', "),
+        (replace_first(filepath=1), "images[0] has a 'filename', "),
+        (replace_first(sentences="a dog"), "images[0] has no list of captions 'sentences'"),
+        (replace_first(sentences=[]), "photo 000.jpg has no captions that can be used"),
+        (first_caption({"raw": "", "tokens": []}), "caption 0 of photo 000.jpg has no words"),
+        (first_caption({"raw": " ... "}), "caption 0 of photo 000.jpg has no words"),
+        (first_caption({}), "caption 0 of photo 000.jpg has no words"),
+        (first_caption(None), "caption 0 of photo 000.jpg is neither text nor has it words"),
+        (first_caption({"tokens": ["a", 1]}), "caption 0 of photo 000.jpg has no list of words 'tokens'"),
+        (first_caption({"tokens": "a dog"}), "caption 0 of photo 000.jpg has no list of words 'tokens'"),
+        (first_caption({"tokens": ["a", ""]}), "caption 0 of photo 000.jpg has a word '' that is none"),
+        (first_caption({"tokens": ["a dog"]}), "caption 0 of photo 000.jpg has a word 'a dog' that is none"),
+        (first_caption({"tokens": ["a\x1b[2J"]}), "caption 0 of photo 000.jpg has a word "),
+        (first_caption({"tokens": ["a", "<end>"]}), "has the word <end>, which stands for something else"),
+        (
+            first_caption({"tokens": ["a", "x" * 100_000]}),
+            "caption 0 of photo 000.jpg has a word of 100,000 characters",
+        ),
+        (first_caption({"raw": "x" * 100_000}), "caption 0 of photo 000.jpg has a word of 100,000 characters"),
     ],
 )
-def test_a_broken_photo_or_caption_is_named(tiny: Path, change: Change, problem: str) -> None:
-    with pytest.raises(DataError, match=problem):
-        load_dataset(changed(tiny, change))
+def test_what_cannot_be_used_is_left_out_named_and_counted(tiny: Path, change: Change, problem: str) -> None:
+    said: list[str] = []
+    dataset = load_dataset(changed(tiny, change), say=said.append)
+    named, count = said
+    assert problem in named and named.endswith(": left out") and len(named) < 400
+    assert re.search(r"1 (caption|photo) is left out \(--strict refuses them\)$", count)
+    captions = [len(photo.captions) for photo in dataset.split("train")]
+    assert captions == ([4, 5, 5, 5] if "1 caption" in count else [5] * (4 if "images[2]" in problem else 3))
+    with pytest.raises(DataError, match=re.escape(problem)):
+        load_dataset(tiny, strict=True)
+
+
+def test_many_are_counted_and_some_are_named(tiny: Path) -> None:
+    def spoil(document: dict[str, Any]) -> None:
+        for image in document["images"]:
+            image["sentences"] = [{"raw": "?"}] * 10 + image["sentences"]
+
+    said: list[str] = []
+    load_dataset(changed(tiny, spoil), say=said.append)
+    assert len(said) == 21 and "60 captions are left out; the first 20 of a kind are named" in said[-1]
+    with pytest.raises(DataError, match=r"nothing in it can be used: images\[0\] lacks"):
+        load_dataset(changed(tiny, lambda document: document.update(images=[{}] * 3)), say=said.append)
+
+
+def test_captions_without_tokens_are_split_into_words(tiny: Path) -> None:
+    said: list[str] = []
+    raw = [{"raw": "A dog's T-shirt, in the sea!"}, "Two dogs.", {"raw": "a cat", "tokens": ["the", "Cat"]}]
+    dataset = load_dataset(changed(tiny, replace_first(sentences=raw)), strict=True, say=said.append)
+    assert [" ".join(words) for words in dataset.split("train")[0].captions] == [
+        "a dog s t shirt in the sea",
+        "two dogs",
+        "the Cat",
+    ]
+    assert said == [f"{tiny / 'dataset_tiny.json'}: 2 captions without tokens: split into words"]
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x.jpg", "a/../../x.jpg", "x/.."])
+def test_a_photo_that_leads_out_of_its_folder_is_refused(tiny: Path, name: str) -> None:
+    with pytest.raises(DataError, match=rf"photo '.*{Path(name).name}' leads out of the photo folder"):
+        load_dataset(changed(tiny, replace_first(filename=name)))
+    with pytest.raises(DataError, match="leads out of the photo folder"):
+        load_dataset(changed(tiny, replace_first(filename="000.jpg", filepath=name)))
+
+
+def test_one_photo_named_twice_has_all_captions(tiny: Path) -> None:
+    said: list[str] = []
+    change = replace_first(filename="./001.jpg")
+    train = load_dataset(changed(tiny, change), say=said.append).split("train")
+    assert [photo.id for photo in train] == ["001.jpg", "002.jpg", "003.jpg"] and len(train[0].captions) == 10
+    assert "1 photo named again in the same split: all captions are kept" in said[0]
+
+
+def test_a_photo_of_two_splits_is_named(tiny: Path) -> None:
+    dataset = load_dataset(tiny)
+    dataset.check_held_out()
+    both = load_dataset(changed(tiny, replace_first(filename="004.jpg")))
+    assert both.also_in_train("val") == "photo 004.jpg is in train and in val" and both.also_in_train("train") is None
+    with pytest.raises(DataError, match=r"dataset_tiny\.json: photo 004\.jpg is in train and in val$"):
+        both.check_held_out()
+
+
+@pytest.mark.parametrize("name", ["dataset_tiny.json", "tiny"])
+def test_a_pipe_is_not_waited_for(tiny: Path, name: str) -> None:
+    source = tiny / "dataset_tiny.json"
+    source.unlink()
+    os.mkfifo(source)
+    with pytest.raises(DataError, match=r"dataset_tiny\.json: is no regular file, but a folder, pipe or device"):
+        load_dataset(source if source.name == name else tiny, tiny / "images")
 
 
 def test_a_missing_split_is_named_beside_those_there(tiny: Path) -> None:
@@ -144,15 +225,50 @@ def test_a_missing_split_is_named_beside_those_there(tiny: Path) -> None:
         load_dataset(tiny).split("train")
 
 
-def test_missing_photos_are_named_and_counted_by_the_split_that_needs_them(tiny: Path) -> None:
-    (tiny / "images" / "002.jpg").unlink()
-    dataset = load_dataset(tiny)
-    assert len(dataset.split("val")) == 2
-    with pytest.raises(DataError, match=r"photo .*002\.jpg is missing$"):
-        dataset.split("train")
-    (tiny / "images" / "001.jpg").unlink()
-    with pytest.raises(DataError, match=r"photo .*001\.jpg is missing and 1 more of split 'train'"):
-        dataset.split("train")
+def test_photos_that_cannot_be_read_are_left_out_by_the_split_that_needs_them(tiny: Path) -> None:
+    images = tiny / "images"
+    (images / "000.jpg").unlink()
+    (images / "001.jpg").write_bytes(b"<html>not found</html>")
+    (images / "002.jpg").unlink()
+    os.mkfifo(images / "002.jpg")
+    said: list[str] = []
+    dataset = load_dataset(tiny, say=said.append)
+    assert len(dataset.split("val")) == 2 and said == []
+    assert [photo.id for photo in dataset.split("train")] == ["003.jpg"] == [p.id for p in dataset.split("train")]
+    assert [line.partition(": photo ")[2] for line in said[:3]] == [
+        f"{images / '000.jpg'} is missing: left out",
+        f"{images / '001.jpg'} is not a photo that Pillow can read: left out",
+        f"{images / '002.jpg'} is no file: left out",
+    ]
+    assert said[3].endswith("dataset_tiny.json: 3 photos are left out (--strict refuses them)") and len(said) == 4
+    with pytest.raises(DataError, match=r"dataset_tiny\.json: photo .*000\.jpg is missing$"):
+        load_dataset(tiny, strict=True).split("train")
+    (images / "003.jpg").unlink()
+    with pytest.raises(DataError, match=r"no photo of split 'train' can be read: is the photo folder the right one\?"):
+        load_dataset(tiny, say=said.append).split("train")
+
+
+def test_a_name_that_no_file_can_have_is_left_out(tiny: Path) -> None:
+    said: list[str] = []
+    change = replace_first(filename="x" * 100_000 + ".jpg")
+    assert len(load_dataset(changed(tiny, change), say=said.append).split("train")) == 3
+    assert "cannot be opened: File name too long" in said[0] and len(said[0]) < 500
+
+
+def test_the_case_with_an_empty_caption() -> None:
+    if not CASES.is_dir():
+        pytest.skip("the small cases of the shared folder are not here")
+    said: list[str] = []
+    dataset = load_dataset(CASES / "dataset_one_empty_caption.json", CASES, say=said.append)
+    (train,), (val,) = dataset.split("train"), dataset.split("val")
+    assert [" ".join(words) for words in (*train.captions, *val.captions)] == [
+        "a brown dog runs through the water",
+        "a dog in the sea",
+    ]
+    assert any("caption 0 of photo whole.jpg has no words" in line for line in said)
+    assert any("1 caption is left out" in line for line in said)
+    with pytest.raises(DataError, match=r"photo whole\.jpg is in train and in val"):
+        dataset.check_held_out()
 
 
 def photo_of(*captions: str) -> CaptionedPhoto:

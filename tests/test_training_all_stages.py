@@ -196,7 +196,8 @@ def test_distillation_alone_comes_closer_to_the_teacher_and_leaves_an_encoder(fo
     """
     dataset = load_dataset(folder / "tiny")
     train = dataset.split("train")
-    dataset, said = replace(dataset, splits={"train": train, "val": train[:3]}), list[str]()
+    val = tuple(replace(photo, id=f"val {photo.id}") for photo in train[:3])
+    dataset, said = replace(dataset, splits={"train": train, "val": val}), list[str]()
     overrides = {
         **PLAIN,
         "backbone_weights": "imagenet",

@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import edgecap_here
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from tiny_dataset import draw_photo, write_tiny_dataset
-from training_runs import PLAIN
+from training_runs import PLAIN, log_rows
 
 from edgecap.data.augmentation import Augmentation, cached_view, random_view
-from edgecap.data.karpathy import CaptionDataset, build_vocabulary, load_dataset
-from edgecap.errors import DataError, ImageError
+from edgecap.data.karpathy import CaptionDataset, build_vocabulary
+from edgecap.errors import ImageError
 from edgecap.evaluation import image_tensor
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.dims import preset_dims
@@ -29,7 +30,6 @@ from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.batches import EpochOrder, grid_batches, image_batches, made_ahead, pad_captions
 from edgecap.training.config import TrainConfig
 from edgecap.training.feature_cache import FeatureCache, Features
-from edgecap.training.run import train_run
 from edgecap.training.sources import CachedGrids, TrainingData
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -137,15 +137,29 @@ def test_batches_of_grids_take_a_view_of_each_photo(dataset: CaptionDataset) -> 
     assert [batch.inputs[:, 0, 0].int().tolist() for batch in rest] == values[2:]
 
 
-def test_an_unreadable_photo_is_named_while_training(tmp_path: Path) -> None:
-    broken = write_tiny_dataset(tmp_path / "tiny", train=4, val=1)
+def test_photos_that_cannot_be_read_are_found_before_training(tmp_path: Path) -> None:
+    broken = write_tiny_dataset(tmp_path / "tiny", train=6, val=1)
     (broken / "images" / "002.jpg").write_bytes(b"not a photo")
-    with pytest.raises(ImageError, match=r"002\.jpg: "):
-        train_run(load_dataset(broken), tmp_path / "run", overrides=PLAIN, say=lambda line: None)
-    (broken / "images" / "002.jpg").unlink()
-    with pytest.raises(DataError, match=r"photo .*002\.jpg is missing"):
-        train_run(load_dataset(broken), tmp_path / "other", overrides=PLAIN, say=lambda line: None)
-    assert not (tmp_path / "other").exists()
+    (broken / "images" / "004.jpg").unlink()
+    arguments = ("train", "--data", broken, "-o", tmp_path / "run", "--preset", "plus", "--epochs", 0)
+    settings = [f"{name}={value}" for name, value in PLAIN.items() if name not in ("preset", "end_to_end.epochs")]
+    options = [part for setting in settings for part in ("--set", setting)]
+    code, out, err = edgecap_here(*arguments, *options, "--strict")
+    assert (code, out) == (1, []) and not (tmp_path / "run").exists()
+    assert err[-1].endswith("002.jpg is not a photo that Pillow can read")
+    code, _, err = edgecap_here(*arguments, *options)
+    assert code == 0 and sum(": left out" in line for line in err) == 2
+    assert any(line.endswith("dataset_tiny.json: 2 photos are left out (--strict refuses them)") for line in err)
+    assert [row["step"] for row in log_rows(tmp_path / "run") if row["loss"]] == ["1", "2"]  # of one batch each
+
+
+def test_a_photo_of_train_and_val_is_refused_before_training(tmp_path: Path) -> None:
+    leaking = write_tiny_dataset(tmp_path / "tiny", train=4, val=2)
+    source = leaking / "dataset_tiny.json"
+    source.write_text(source.read_text().replace('"004.jpg"', '"001.jpg"'))
+    code, _, err = edgecap_here("train", "--data", leaking, "-o", tmp_path / "run")
+    assert code == 1 and err == [f"edgecap: {source}: photo 001.jpg is in train and in val"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_batches_made_ahead_keep_order_and_errors() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import edgecap_here
 
-from edgecap.errors import ConfigError
+from edgecap.errors import ConfigError, ConfigOptionError
 from edgecap.training.config import TrainConfig, load_config
 
 
@@ -31,6 +33,23 @@ def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
+        ({"epochs": 3}, r"unknown option 'epochs' \(known: preset, "),
+        ({"batchsize": 3}, r"unknown option 'batchsize' \(did you mean batch_size\? known: "),
+        ({"frozen.epochs": 10**9}, "frozen: epochs must be at most 10,000"),
+        ({"frozen.epochs": 1e9}, r"frozen\.epochs must be int, not 1000000000\.0"),
+        ({"batch_size": 10**9}, "batch_size must be at most 65,536"),
+        ({"language.batch_size": 10**9}, "language: batch_size must be at most 65,536"),
+        ({"distillation.batch_size": 10**9}, "distillation: batch_size must be at most 65,536"),
+        ({"views": 10**9}, "views, teacher_views and task_views must be at most 1000"),
+        ({"max_words": 10**9}, "max_words must be at most 200"),
+        ({"self_critical.samples": 10**9}, "self_critical: samples must be at least 2, and at most 100"),
+        ({"frozen.learning_rate": 1e9}, "frozen: learning rates must be at most 10"),
+        ({"weight_decay": 1e9}, "weight_decay must be at most 1"),
+        ({"checkpoint_every": 10**5000}, "checkpoint_every must have fewer digits"),
+        ({"clip_norm": 10**5000}, "clip_norm must be float, not a number of so many digits"),
+        ({"preset": "x" * 100_000}, "preset must be one of"),
+        ({"batch_size": "x" * 100_000}, r"batch_size must be int, not 'x{59}$"),
+        ({"x" * 100_000: 1}, r"unknown option 'x{59} \("),
         ({"momentum": 0.9}, r"unknown option 'momentum' \(known: preset, "),
         ({"frozen.momentum": 0.9}, r"unknown option 'frozen\.momentum' \(known: epochs, "),
         ({"frozen": 3}, "frozen must be a table"),
@@ -63,8 +82,43 @@ def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> No
     ],
 )
 def test_a_wrong_option_is_named(overrides: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ConfigError, match=problem):
+    with pytest.raises(ConfigOptionError, match=problem) as caught:
         load_config(None, overrides)
+    assert len(str(caught.value)) < 1000
+
+
+def test_what_is_wrong_without_the_options_is_not_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text("views = 0")
+    assert load_config(path, {"views": 3}).views == 3
+    with pytest.raises(ConfigError, match=r"views, .* must be at least 1") as caught:
+        load_config(path, {"batch_size": 3})
+    assert not isinstance(caught.value, ConfigOptionError)
+
+
+def test_a_pipe_or_device_is_no_configuration(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ConfigError, match=r"is not a readable TOML file: .* is no regular file"):
+            load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--set", "frozen.epochs=1e9"),
+        ("--set", "frozen.epochs=many"),
+        ("--set", "momentum=0.9"),
+        ("--set", "seed"),
+        ("--set", f"clip_norm={'[' * 100_000}"),
+        ("--set", f"batch_size={'9' * 5000}"),
+        ("--epochs", -1),
+        ("--frozen-epochs", 10**9),
+    ],
+)
+def test_wrong_options_of_the_command_are_exit_2(data: Path, tmp_path: Path, arguments: tuple[object, ...]) -> None:
+    code, out, err = edgecap_here("train", "--data", data, "-o", tmp_path / "run", *arguments)
+    assert (code, out) == (2, []) and len(err[-1]) < 1000 and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("content", [b"preset = ", b"preset = plus", b"\xff\xfe", b"[frozen\n", b"a = 1\na = 2\n"])

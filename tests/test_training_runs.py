@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_dataset import write_tiny_dataset
 from training_runs import PLAIN, assert_same_run, log_rows
@@ -19,9 +21,12 @@ from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingErro
 from edgecap.model.captioner import CaptionModel, ForcedStep
 from edgecap.model.checkpoint import load_checkpoint, save_checkpoint
 from edgecap.training.config import TrainConfig
+from edgecap.training.log import TrainingLog
 from edgecap.training.run import train_run
+from edgecap.training.state import Position
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
+Change = Callable[[dict[str, Any], dict[str, torch.Tensor]], object]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,8 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said: list[str] = []
     result = train_run(dataset, folder / "run", overrides=overrides, say=said.append)
     assert result.checkpoint == folder / "run" / "best.safetensors"
-    assert said[0] == "backbone: random weights"
+    assert said[0].startswith("warning: only 19 words of train's captions, where a word must stand once (min_count)")
+    assert said[1] == "backbone: random weights"
     assert [line for line in said if "val CIDEr-D" in line][-1].startswith("frozen epoch 8: val CIDEr-D ")
     return folder / "run"
 
@@ -78,6 +84,8 @@ def test_what_a_run_leaves(learnt: Path) -> None:
     validations = [row for row in rows if row["val_cider_d"]]
     assert [int(row["step"]) for row in steps] == list(range(1, 41))
     assert [int(row["step"]) for row in validations] == list(range(5, 41, 5))
+    assert all(0 < float(row["val_loss"]) < 10 for row in validations) and not any(row["val_loss"] for row in steps)
+    assert float(validations[-1]["val_loss"]) < float(validations[0]["val_loss"])
     assert all(float(row["grad_norm"]) > 0 and float(row["photos_per_second"]) > 0 for row in steps)
     with Image.open(learnt / "curve.png") as curve:
         curve.load()
@@ -86,12 +94,15 @@ def test_what_a_run_leaves(learnt: Path) -> None:
 
 def test_the_best_checkpoint_is_of_the_best_validation(learnt: Path) -> None:
     best, last = load_checkpoint(learnt / "best.safetensors"), load_checkpoint(learnt / "last.safetensors")
-    figures = {int(row["step"]): float(row["val_cider_d"]) for row in log_rows(learnt) if row["val_cider_d"]}
-    step = max(figures, key=figures.__getitem__)  # of equals the first
+    validations = [row for row in log_rows(learnt) if row["val_cider_d"]]
+    figures = {int(row["step"]): float(row["val_cider_d"]) for row in validations}
+    losses = {int(row["step"]): float(row["val_loss"]) for row in validations}
+    step = max(figures, key=lambda step: (figures[step], -losses[step]))  # of equals that with the lower loss
     assert best.metrics["step"] == step and best.metrics["split"] == "val" and best.metrics["beam"] == 5
     assert best.metrics["CIDEr-D"] == pytest.approx(figures[step], abs=1e-3)
     assert (best.training, best.training_tensors) == ({}, {})
     assert last.training["step"] == 40 and last.training["best_cider_d"] == pytest.approx(figures[step], abs=1e-3)
+    assert last.training["best_loss"] == pytest.approx(losses[step], abs=1e-3)
     assert TrainConfig.from_json(best.config).frozen.epochs == 8
 
 
@@ -141,6 +152,63 @@ def test_a_finished_run_resumes_to_itself(learnt: Path, tmp_path: Path) -> None:
     shutil.copytree(learnt, run)
     train_run(load_dataset(learnt.parent / "tiny"), run, resume=True, say=lambda line: None)
     assert_same_run(run, learnt)
+
+
+def test_of_equal_figures_the_lower_loss_is_the_best() -> None:
+    none = Position()
+    first = none.improved(0.0, 3.0)
+    assert first == Position(best_cider_d=0.0, best_loss=3.0)
+    assert first.improved(0.0, 3.0) is None and first.improved(0.0, 3.5) is None and first.improved(-0.1, 1.0) is None
+    assert first.improved(0.0, 2.0) == Position(best_cider_d=0.0, best_loss=2.0)
+    assert first.improved(0.1, 9.0) == Position(best_cider_d=0.1, best_loss=9.0)
+    assert first.improved(0.1, float("nan")) == Position(best_cider_d=0.1, best_loss=None)
+    former = Position.from_json({"stage": 1, "epoch": 0, "batch": 0, "step": 9, "best_cider_d": 0.0})
+    assert former.improved(0.0, 0.1) is None  # of a run whose loss nobody kept
+
+
+def drop(name: str) -> Change:
+    return lambda training, tensors: tensors.pop(name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda training, tensors: training.update(step=1.5),
+        lambda training, tensors: training.update(stage=-1),
+        lambda training, tensors: training.update(mood="good"),
+        lambda training, tensors: training.update(best_cider_d="high"),
+        drop("rng.torch"),
+        lambda training, tensors: tensors.update({"rng.torch": torch.zeros(3)}),
+        lambda training, tensors: tensors.update({"optimizer.0.exp_avg": torch.zeros(3)}),
+        lambda training, tensors: tensors.update({"optimizer.x": torch.zeros(3)}),
+        lambda training, tensors: tensors.update({"optimizer.999.exp_avg": torch.zeros(3)}),
+        lambda training, tensors: tensors.update(
+            {"average.steps": torch.tensor(1), "average.weights.x": torch.zeros(1)}
+        ),
+    ],
+)
+def test_a_training_state_that_does_not_fit_is_one_error(
+    dataset: CaptionDataset, stopped: Path, tmp_path: Path, change: Change
+) -> None:
+    saved = load_checkpoint(stopped / "last.safetensors")
+    training, tensors = dict(saved.training), dict(saved.training_tensors)
+    change(training, tensors)
+    shutil.copytree(stopped, tmp_path / "run")
+    spoilt = replace(saved, training=training, training_tensors=tensors)
+    save_checkpoint(tmp_path / "run" / "last.safetensors", spoilt, half=False)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: has a training state that does not fit: "):
+        train_run(dataset, tmp_path / "run", resume=True, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def stopped(dataset: CaptionDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped within an epoch. Not to be written to."""
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingLog, "append", lambda log, row: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train_run(dataset, run, overrides=PLAIN, say=lambda line: None)
+    return run
 
 
 def test_another_dataset_is_not_resumed_on(learnt: Path, tmp_path: Path) -> None:

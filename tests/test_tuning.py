@@ -12,6 +12,7 @@ from conftest import edgecap_here
 from test_bundle import edit_manifest
 
 from edgecap.bench import report
+from edgecap.bench.others import OthersWatch
 from edgecap.bench.sweep import thread_counts
 from edgecap.runtime import load, tuning
 from edgecap.runtime.bundle import Bundle
@@ -26,6 +27,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "config" / "tuning.json"
     monkeypatch.setenv("EDGECAP_TUNING", str(path))
     monkeypatch.setattr(report, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(OthersWatch, "cores", lambda watch: 0.0)
     return path
 
 
@@ -116,6 +118,37 @@ def test_a_measurement_that_is_none_is_not_believed(file: Path, changes: dict[st
     document["one"]["measured"][0].update(changes)
     file.write_text(json.dumps(document))
     assert fastest("one") is None
+
+
+def test_a_busy_machine_is_told_and_its_times_are_not_kept(
+    tiny_bundle: Path, photo: Callable[..., Path], file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    target = tmp_path / "bench.json"
+    arguments = ("bench", photo("red.jpg", "red"), "--bundle", tiny_bundle, "--threads", "1", "--json", target, *FEW)
+    for cores, busy in ((0.2, False), (1.5, True), (None, False)):
+        monkeypatch.setattr(OthersWatch, "cores", lambda watch, cores=cores: cores)
+        file.unlink(missing_ok=True)
+        code, out, err = edgecap_here(*arguments, "--sweep", "--precision", "fp32")
+        warned = any(line.startswith("edgecap: the machine was busy: others used 1.5 of ") for line in err)
+        assert (code, warned, file.exists()) == (0, busy, not busy)
+        assert (out[-1] == "nothing is kept of a busy machine") == busy
+        assert json.loads(target.read_text())["runs"][0]["others_cores"] == cores
+
+
+def test_what_others_use_is_what_the_machine_does_beside_this_process(tmp_path: Path) -> None:
+    stat = tmp_path / "proc" / "stat"
+    stat.parent.mkdir()
+    stat.write_text("cpu  100 10 50 9000 5 1 1 7 3 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+    watch = OthersWatch(tmp_path)
+    stat.write_text("cpu  100000 10 90050 9000 900 1 1 7 3 0\n")
+    assert (watch.cores() or 0) > 1
+    stat.write_text("cpu  100 10 50 99999 99999 1 1 7 3 0\n")  # idle, and waiting for a disk
+    assert watch.cores() == 0
+    for content in ("", "cpu", "cpu a b c d e f g h", "intr 1 2 3 4 5 6 7 8 9"):
+        stat.write_text(content)
+        assert watch.cores() is None and OthersWatch(tmp_path).cores() is None
+    if Path("/proc/stat").exists():
+        assert OthersWatch().cores() is not None
 
 
 def test_graphs_that_missed_their_gate_are_not_tried(

@@ -42,4 +42,6 @@ def assert_same_run(run: Path, other: Path) -> None:
             assert [key for key in tensors if not torch.equal(tensors[key], others[key])] == [], name
         empty: dict[str, Any] = {"weights": {}, "training_tensors": {}}
         assert replace(one, **empty) == replace(two, **empty)
+    best = [(folder / "best.safetensors").read_bytes() for folder in (run, other)]
+    assert best[0] == best[1]
     assert log_without_speed(run) == log_without_speed(other)

@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from edgecap.wording import counted
+
 PARTS = {"preprocess": "file to tensor", "encoder": "encoder", "steps": "decoder steps", "search": "search"}
 
 
@@ -18,7 +20,9 @@ def plot(document: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(9, 1.6 + 0.5 * len(runs)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    labels = [f"{run['engine']} {run['precision']}\n{run['threads']} threads, beam {run['beam']}" for run in runs]
+    labels = [
+        f"{run['engine']} {run['precision']}\n{counted(run['threads'], 'thread')}, beam {run['beam']}" for run in runs
+    ]
     left = [0.0] * len(runs)
     for part, name in PARTS.items():
         widths = [_milliseconds(run["latency"], part) for run in runs]

@@ -13,6 +13,7 @@ from edgecap.bench.cold_start import ColdStart, cold_start
 from edgecap.bench.energy.caption_energy import CaptionEnergy, arithmetic_only_floor, caption_energy
 from edgecap.bench.energy.meter import EnergySource
 from edgecap.bench.latency import Latency, measure
+from edgecap.bench.others import OthersWatch
 from edgecap.errors import EnergyError
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.captioner import Captioner
@@ -47,6 +48,7 @@ class Row:
     energy: CaptionEnergy | None
     energy_problem: str | None
     arithmetic_only_floor: float | None  # J a caption
+    others_cores: float | None  # that others kept busy meanwhile, on average; None: the machine does not say
 
     def to_json(self) -> dict[str, Any]:
         """As the schema has it."""
@@ -58,6 +60,7 @@ class Row:
             "energy": self.energy and self.energy.to_json(),
             "energy_problem": self.energy_problem,
             "arithmetic_only_floor_J": self.arithmetic_only_floor,
+            "others_cores": self.others_cores,
         }
 
 
@@ -70,6 +73,7 @@ def measure_row(
     advance: Callable[[], object],
 ) -> Row:
     """Latency, first caption and energy with one setting; ``advance`` is called after every caption."""
+    others = OthersWatch()
     cold = cold_start(
         photos[0],
         bundle=bundle,
@@ -93,7 +97,8 @@ def measure_row(
             energy = caption_energy(source, caption, IDLE_SECONDS)
         except EnergyError as error:
             problem = str(error)
-        return Row(setting, captioner.backend.name, latency, cold, energy, problem, _floor(captioner, latency))
+        floor = _floor(captioner, latency)
+        return Row(setting, captioner.backend.name, latency, cold, energy, problem, floor, others.cores())
 
 
 def _floor(captioner: Captioner, latency: Latency) -> float | None:

@@ -6,13 +6,19 @@ import errno
 import importlib
 import io
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
 import click
 
 import edgecap
+from edgecap.cli import streams
 from edgecap.errors import EXIT_FAILURE, EXIT_USAGE, EdgecapError, MissingExtraError, OptionError, brief
 
+LONGEST_LINE = 6_000  # characters of a message; a path may have 4,096
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
@@ -43,6 +49,15 @@ class LazyGroup(click.Group):
     The command of ``edgecap.cli.caption`` is that module's ``caption``, and so on.
     """
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click's; help that nobody takes is one line as well."""
+        streams.settle()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            fail(_told(error))
+            sys.exit(EXIT_FAILURE)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all subcommands, in the order of use."""
         return list(SUBCOMMANDS)
@@ -53,6 +68,14 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(SUBCOMMANDS[cmd_name].module), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The subcommand; an unknown one is answered with the nearest."""
+        if args[0] not in SUBCOMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(_unknown_command(args[0]), ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
@@ -87,14 +110,32 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # the reader has gone: click leaves quietly
-            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            fail(_told(error))
             ctx.exit(EXIT_FAILURE)
         except KeyboardInterrupt:
             ctx.exit(EXIT_INTERRUPTED)
 
 
+def _told(error: OSError) -> str:
+    """What went wrong, and with which file where that is known."""
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+
+
+def _unknown_command(name: str) -> str:
+    is_file = False
+    if near := get_close_matches(name, SUBCOMMANDS, n=1):
+        return f"no such command {name!r:.60}: did you mean {near[0]}?"
+    with suppress(OSError):  # a name that no file can have
+        is_file = Path(name).is_file()
+    if is_file:
+        return f"no such command {name!r:.60}: to describe a photo, say  edgecap caption PHOTO"
+    return f"no such command {name!r:.60}: choose one of {', '.join(SUBCOMMANDS)}"
+
+
 def fail(message: str) -> None:
     """Write ``message`` to stderr as the one line that users and scripts see of an error."""
+    if len(message) > LONGEST_LINE:  # it holds a name that no file can have, or what somebody's document has for a word
+        message = f"{message[: LONGEST_LINE // 2]}...{message[-LONGEST_LINE // 2 :]}"
     click.echo(f"edgecap: {one_line(message)}", err=True)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from edgecap.bench.energy.caption_energy import energy_sources
+from edgecap.bench.others import BUSY
 from edgecap.bench.report import Row, Setting, measure_row, report
 from edgecap.bench.sweep import measurements, possible_settings, sound_settings
 from edgecap.cli import fail, one_line
@@ -23,7 +24,8 @@ from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.documents import read_golden
 from edgecap.runtime.loading import MAX_THREADS, load
 from edgecap.runtime.preprocess import to_tensor
-from edgecap.runtime.tuning import remember
+from edgecap.runtime.tuning import check_place, remember
+from edgecap.wording import counted
 
 CAPTIONS = 50
 
@@ -68,7 +70,8 @@ def bench(
 ) -> None:
     """Time captions of IMAGE, files or directories, by default the bundle's golden photo, and measure their energy.
 
-    The machine should have nothing else to do. Milliseconds are medians; --json has all percentiles.
+    The machine should have nothing else to do: where others used it meanwhile, that is said, and --sweep keeps nothing.
+    Milliseconds are medians; --json has all percentiles.
 
     \b
     Columns:
@@ -92,6 +95,8 @@ def bench(
       130  interrupted
     """
     check_targets(json_file, plot_file)
+    if sweep:
+        check_place()
     opened = Bundle.open(find_bundle(bundle))
     photos = chosen_photos(images, opened)
     beams = opened.generation.options(opened.vocabulary, beam=beam).beam
@@ -117,8 +122,12 @@ def bench(
         plot(document, plot_file)
     for line in lines(document):
         click.echo(one_line(line))
+    busy = busy_cores(measured)
+    if busy is not None:
+        cores = counted(document["machine"]["cores"], "core")
+        fail(f"the machine was busy: others used {busy:.1f} of {cores} meanwhile, so measure again")
     if sweep:
-        click.echo(keep(opened, measured))
+        click.echo("nothing is kept of a busy machine" if busy is not None else keep(opened, measured))
 
 
 def chosen_settings(
@@ -136,11 +145,16 @@ def keep(bundle: Bundle, rows: Sequence[Row]) -> str:
     measured = measurements(rows)
     best = min(measured, key=lambda one: one.milliseconds)
     file = remember(bundle.manifest.bundle_id, measured)
-    plural = "s" if best.threads > 1 else ""
     return (
-        f"fastest: {best.backend} {best.precision} with {best.threads} thread{plural}, {best.milliseconds:.1f} ms; "
+        f"fastest: {best.backend} {best.precision} with {counted(best.threads, 'thread')}, {best.milliseconds:.1f} ms; "
         f"what is left to auto follows it on this machine ({file})"
     )
+
+
+def busy_cores(rows: Sequence[Row]) -> float | None:
+    """The most cores that others kept busy during a row, where that is enough to be in its times."""
+    most = max((row.others_cores for row in rows if row.others_cores is not None), default=0.0)
+    return most if most > BUSY else None
 
 
 def check_targets(json_file: Path | None, plot_file: Path | None) -> None:
@@ -173,11 +187,11 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """What people are shown of a report."""
     machine, bundle, runs = document["machine"], document["bundle"], document["runs"]
     yield f"{bundle['label']}, {human_bytes(bundle['bytes'])}"
-    yield f"{machine['cpu']}, {machine['cores']} cores, {' '.join(machine['features'])}"
+    yield f"{machine['cpu']}, {counted(machine['cores'], 'core')}, {' '.join(machine['features'])}"
     for when in ("before", "after"):
         if text := _condition(document[when]):
             yield f"{when}: {text}"
-    yield f"{document['captions']} captions of {document['photos']} photos, medians in ms:"
+    yield f"{counted(document['captions'], 'caption')} of {counted(document['photos'], 'photo')}, medians in ms:"
     yield ""
     yield from table([HEADER, *map(_cells, runs)], "<<" + ">" * (len(HEADER) - 2))
     yield ""
@@ -212,7 +226,7 @@ def _cells(run: Mapping[str, Any]) -> list[str]:
 
 def _energy(run: Mapping[str, Any]) -> str:
     energy = run["energy"]
-    name = f"energy with {run['threads']} threads" if run["threads"] > 1 else "energy with 1 thread"
+    name = f"energy with {counted(run['threads'], 'thread')}"
     if energy is None:
         return f"{name}: not known, {run['energy_problem']}"
     return (

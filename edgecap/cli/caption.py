@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from edgecap.cli import fail, one_line
+from edgecap.cli.calibration import why_uncalibrated
 from edgecap.cli.options import (
     backend_option,
     beam_option,
@@ -30,10 +31,12 @@ from edgecap.cli.options import (
 from edgecap.errors import EXIT_FAILURE, ImageError, OptionError
 from edgecap.runtime import Caption, Captioner, Deadline, load
 from edgecap.runtime.caption import Prepared
+from edgecap.runtime.loading import AUTO
 from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import EXTENSIONS, PhotoSource
 from edgecap.runtime.photo_limits import MAX_FILE_BYTES
 from edgecap.runtime.self_check import self_check
+from edgecap.runtime.tuning import unreadable
 
 STDIN = "-"
 MAX_BATCH = 256
@@ -124,10 +127,12 @@ def caption(
     warnings.filterwarnings("ignore", module="PIL")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     requests = list(itertools.chain.from_iterable(expand(image) for image in images))
-    bare = len(images) == 1 and not Path(images[0]).is_dir()
+    bare = len(images) == 1 and (len(requests) == 1 and requests[0].path == images[0])
     with load(bundle, backend=backend, precision=precision, threads=threads) as captioner:
         for note in captioner.notes:
             fail(note)
+        if AUTO in (backend, precision) and (problem := unreadable()):
+            fail(problem)
         choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty}
         options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         captioner.options(**options)  # an option that cannot work is found before the first photo is read
@@ -169,7 +174,8 @@ def check_min_confidence(captioner: Captioner, least: float | None) -> None:
     if captioner.calibration is None:
         graphs = set_name(captioner.runtime, captioner.precision)
         label = captioner.bundle.manifest.label
-        raise OptionError(f"--min-confidence: {label} has no calibration for {graphs}: export the bundle with --data")
+        why = why_uncalibrated(captioner.bundle)
+        raise OptionError(f"--min-confidence: {label} has no calibration for {graphs}: {why}")
 
 
 def is_sure(caption: Caption, least: float | None) -> bool:
@@ -180,8 +186,13 @@ def is_sure(caption: Caption, least: float | None) -> bool:
 def expand(image: str) -> Iterator[Request]:
     """The photos that one argument asks for."""
     path = Path(image)
-    if image == STDIN or not image or not path.is_dir():
-        yield Request(image, None if image else "no such file")
+    try:
+        is_dir, problem = path.is_dir(), "is a device, not a photo" if is_device(path) else None
+    except OSError as error:  # a name that no file can have
+        yield Request(image, f"cannot be opened: {error.strerror}")
+        return
+    if image == STDIN or not image or not is_dir:
+        yield Request(image, problem if image else "no such file")
         return
     try:
         photos = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and not p.is_dir())
@@ -191,6 +202,11 @@ def expand(image: str) -> Iterator[Request]:
     if not photos:
         yield Request(image, f"has no photos in it ({' '.join(EXTENSIONS)})")
     yield from (Request(str(photo)) for photo in photos)
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path leads to a device, some of which have no end."""
+    return path.is_char_device() or path.is_block_device()
 
 
 def captions(
@@ -203,9 +219,7 @@ def captions(
     """For each request, in order, its path with the caption or the problem."""
     remaining = iter(requests)
     while batch := list(itertools.islice(remaining, batch_size)):
-        sources = [
-            sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if request.path == STDIN else request.path for request in batch
-        ]
+        sources = [arrived(request) for request in batch]
         deadline = None if max_ms is None else Deadline(max_ms)  # not while a photo is on its way to stdin
         prepared = [prepare(captioner, *asked) for asked in zip(batch, sources, strict=True)]
         readable = [photo for photo in prepared if isinstance(photo, Prepared)]
@@ -214,15 +228,24 @@ def captions(
             yield request.path, next(made) if isinstance(photo, Prepared) else photo
 
 
-def arrived(request: Request) -> PhotoSource:
+def arrived(request: Request) -> PhotoSource | ImageError:
     """Where the photo is to be read from; of stdin, all that comes, or more than a photo may have."""
-    return sys.stdin.buffer.read(MAX_FILE_BYTES + 1) if request.path == STDIN else request.path
+    if request.path != STDIN:
+        return request.path
+    if sys.stdin is None:
+        return ImageError(STDIN, "stdin is closed")
+    try:
+        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return ImageError(STDIN, f"stdin cannot be read: {error.strerror}")
 
 
-def prepare(captioner: Captioner, request: Request, source: PhotoSource) -> Prepared | str:
+def prepare(captioner: Captioner, request: Request, source: PhotoSource | ImageError) -> Prepared | str:
     """The photo read from ``source`` and preprocessed, or the problem with it."""
     if request.problem is not None:
         return request.problem
+    if isinstance(source, ImageError):
+        return source.problem
     try:
         with no_remarks():
             return captioner.prepare(source)

@@ -20,6 +20,7 @@ from edgecap.cli.options import (
     max_length_option,
     photos_option,
     precision_option,
+    strict_option,
     threads_option,
 )
 from edgecap.data.karpathy import load_dataset
@@ -45,6 +46,7 @@ Subject = tuple[Backend, PreprocessConfig, Vocabulary, GenerationConfig, str]
 @click.command(name="eval")
 @data_option
 @photos_option
+@strict_option
 @bundle_option
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint instead (extra train).")
 @click.option("--split", default="val", show_default=True)
@@ -61,6 +63,7 @@ Subject = tuple[Backend, PreprocessConfig, Vocabulary, GenerationConfig, str]
 def evaluate(
     data: Path,
     photos: Path | None,
+    strict: bool,
     bundle: str | None,
     checkpoint: Path | None,
     split: str,
@@ -83,11 +86,15 @@ def evaluate(
     train split (if the dataset has one), and in how many a person, animal or colour is wrong by lists of words, among
     those that name one on which the references agree.
 
+    Captions and photos that cannot be used are named, counted and left out.
+
     Exit status: 0 measured, 1 failed, 2 wrong usage.
     """
     if bundle and checkpoint:
         raise click.UsageError("name a --bundle or a --checkpoint, not both")
-    dataset = load_dataset(data, photos)
+    dataset = load_dataset(data, photos, strict=strict, say=fail)
+    if shared := dataset.also_in_train(split):
+        fail(f"{dataset.source}: {shared}: where a captioner was trained on these, its figures are too good")
     members = dataset.split(split)
     engine, preprocess, vocabulary, generation, subject = (
         _checkpoint(checkpoint) if checkpoint else _bundle(bundle, backend, precision, threads)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecap.cli.options import photos_option
+from edgecap.cli import fail
+from edgecap.cli.options import photos_option, strict_option
 from edgecap.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     help="Captioned photos: train calibrates, val is evaluated into eval.json and the card.  [env: EDGECAP_DATA]",
 )
 @photos_option
+@strict_option
 @click.option(
     "--calibration",
     metavar="DIR|IDS",
@@ -51,6 +53,7 @@ def export(
     int8: bool,
     data: Path | None,
     photos: Path | None,
+    strict: bool,
     calibration: str | None,
     no_evaluate: bool,
     preset: str | None,
@@ -79,7 +82,9 @@ def export(
     if "int8" in recipe.precisions and not (data or calibration):
         asked = "--int8" if int8 else "INT8, which --fp32 and --fp16 would leave out,"
         raise click.UsageError(f"{asked} needs photos to calibrate on: name some with --data or --calibration")
-    dataset = load_dataset(data, photos) if data else None
+    dataset = load_dataset(data, photos, strict=strict, say=fail) if data else None
+    if dataset and not no_evaluate:
+        dataset.check_held_out()
     calibration_set = _calibration(calibration, dataset, recipe)
     request = ExportRequest(
         checkpoint=checkpoint,

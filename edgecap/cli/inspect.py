@@ -14,6 +14,7 @@ from edgecap.cli.tables import human_bytes, table
 from edgecap.evaluation import protocol_text
 from edgecap.runtime.bundle import Bundle, find_bundle
 from edgecap.runtime.description import describe
+from edgecap.wording import counted
 
 WIDTH = 100
 TIE = "\xa0"  # a space where lines are not broken
@@ -110,9 +111,8 @@ def _confidence(confidence: Mapping[str, Any] | None) -> Iterator[str]:
     protocol = confidence["protocol"]
     areas = {name: entry["auc"] for name, entry in confidence["sets"].items()}
     sets = ", ".join(name if auc is None else f"{name} (AUC {auc:.2f})" for name, auc in areas.items())
-    text = (
-        f"confidence: calibrated on {protocol['dataset']} {protocol['split']}, {protocol['photos']:,} photos, of {sets}"
-    )
+    photos = counted(protocol["photos"], "photo")
+    text = f"confidence: calibrated on {protocol['dataset']} {protocol['split']}, {photos}, of {sets}"
     yield ""
     yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ")
 

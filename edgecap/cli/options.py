@@ -23,6 +23,12 @@ photos_option = click.option(
     "--photos", type=click.Path(path_type=Path), help="Photo folder, if it is not images/ beside the captions file."
 )
 
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse a dataset with a caption or photo that cannot be used, rather than leave it out.",
+)
+
 # Of a captioner, and of the search of one call; what is not given follows the bundle.
 bundle_option = click.option(
     "--bundle",

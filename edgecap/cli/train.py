@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from edgecap.cli.options import data_option, photos_option
+from edgecap.cli import fail
+from edgecap.cli.options import data_option, photos_option, strict_option
 from edgecap.model.dims import PRESETS
 from edgecap.recipes import recipe_names, recipe_path
 
@@ -16,16 +17,17 @@ from edgecap.recipes import recipe_names, recipe_path
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--set")
+        raise click.BadParameter(f"{text!r:.60} is not NAME=VALUE", param_hint="--set")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value  # a bare word is text
 
 
 @click.command()
 @data_option
 @photos_option
+@strict_option
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
 @click.option("--recipe", type=click.Choice(recipe_names()), help="A configuration by its name, instead of a file.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file with the options of a run.")
@@ -43,6 +45,7 @@ def _setting(text: str) -> tuple[str, Any]:
 def train(
     data: Path,
     photos: Path | None,
+    strict: bool,
     output: Path,
     recipe: str | None,
     config_file: Path | None,
@@ -58,7 +61,9 @@ def train(
     settings: tuple[str, ...],
     resume: bool,
 ) -> None:
-    """Train a captioner on a dataset in Karpathy's format (Flickr8k, Flickr30k, COCO).
+    """Train a captioner on a dataset in Karpathy's format (Flickr8k, Flickr30k, COCO) or in COCO's own.
+
+    Captions and photos that cannot be used are named, counted and left out.
 
     A run has up to five stages: the encoder is distilled from a teacher, the decoder learns language from sentences,
     then captions on cached features of the frozen backbone, then everything learns end to end, and last the model's
@@ -71,6 +76,7 @@ def train(
     Exit status: 0 trained, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
     from edgecap.data.karpathy import load_dataset
+    from edgecap.training.processes import rank
     from edgecap.training.run import train_run
 
     if recipe and config_file:
@@ -88,7 +94,7 @@ def train(
     }
     overrides = {name: value for name, value in flags.items() if value is not None} | dict(map(_setting, settings))
     result = train_run(
-        load_dataset(data, photos),
+        load_dataset(data, photos, strict=strict, say=fail if rank() == 0 else lambda line: None),
         output,
         config_file=recipe_path(recipe) if recipe else config_file,
         overrides=overrides,

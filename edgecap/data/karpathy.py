@@ -1,19 +1,28 @@
-"""Caption datasets in Karpathy's JSON format: Flickr8k, Flickr30k and COCO share it.
+"""Caption datasets in Karpathy's JSON format, which Flickr8k, Flickr30k and COCO share, or in COCO's own.
 
 Karpathy and Fei-Fei 2015 (arXiv:1412.2306). The document has ``images``, each with ``filename``, ``split`` and
-``sentences``, each of these with ``tokens`` (and ``filepath``, a subfolder, in COCO's).
+``sentences``, each of these with ``tokens`` or ``raw`` (and ``filepath``, a subfolder, in COCO's).
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecap.errors import DataError
+from edgecap.data.coco import is_coco, karpathy_images, other_splits
+from edgecap.data.entries import SHOWN, EntryReader
+from edgecap.data.omissions import PHOTO, Omissions, to_stderr
+from edgecap.data.photo_check import photo_problems
+from edgecap.errors import DataError, brief
+from edgecap.runtime.regular_file import read_regular
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
+from edgecap.wording import counted
+
+MAX_BYTES = 2**30  # of a captions file; COCO's has 144 MB
 
 
 @dataclass(frozen=True)
@@ -32,82 +41,134 @@ class CaptionDataset:
     name: str
     source: Path
     splits: dict[str, tuple[CaptionedPhoto, ...]]
+    omissions: Omissions = field(compare=False, repr=False)
+    _read: dict[str, tuple[CaptionedPhoto, ...]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def split(self, name: str) -> tuple[CaptionedPhoto, ...]:
-        """The photos of a split, each checked to exist. Raises ``DataError`` naming what is missing."""
+        """The photos of a split that can be read, all of which are tried once.
+
+        The others are left out, named and counted, or with ``strict`` refused. Raises ``DataError`` where none is left.
+        """
+        if name not in self._read:
+            self._read[name] = tuple(self.readable(self.listed(name)))
+            self.omissions.report()
+        if not self._read[name]:
+            raise DataError(self.source, f"no photo of split {name!r} can be read: is the photo folder the right one?")
+        return self._read[name]
+
+    def listed(self, name: str) -> tuple[CaptionedPhoto, ...]:
+        """The photos of a split as the file has them. Raises ``DataError`` for a split without any."""
         photos = self.splits.get(name)
         if not photos:
             present = ", ".join(sorted(self.splits)) or "none"
             raise DataError(self.source, f"no photos in split {name!r} (splits present: {present})")
-        missing = [photo.path for photo in photos if not photo.path.is_file()]
-        if missing:
-            others = f" and {len(missing) - 1:,} more of split {name!r}" if len(missing) > 1 else ""
-            raise DataError(self.source, f"photo {missing[0]} is missing{others}")
         return photos
 
+    def readable(self, photos: Sequence[CaptionedPhoto]) -> Iterator[CaptionedPhoto]:
+        """Those that can be read; the others are left out."""
+        for photo, problem in zip(photos, photo_problems(photo.path for photo in photos), strict=True):
+            if problem is None:
+                yield photo
+            else:
+                self.omissions.leave_out(PHOTO, f"photo {photo.path}", problem)
 
-def find_dataset(data: Path, photos: Path | None = None) -> tuple[Path, Path]:
-    """Captions file and photo folder of ``data``: a JSON file, or a folder with one ``dataset*.json``.
+    def also_in_train(self, name: str) -> str | None:
+        """Which photos of another split stand in train as well, in a line; ``None`` where none does."""
+        train = {photo.id for photo in self.splits.get("train", ())}
+        shared = [photo.id for photo in self.splits.get(name, ()) if photo.id in train]
+        if name == "train" or not shared:
+            return None
+        others = f", and {len(shared) - 1:,} more" if shared[1:] else ""
+        return f"photo {shared[0]:.{SHOWN}} is in train and in {name}{others}"
 
-    The photos are in ``photos``, else in ``images/`` beside the JSON file. Raises ``DataError``.
+    def check_held_out(self) -> None:
+        """Raise ``DataError`` for a photo of both train and val: what is learnt by heart would be measured."""
+        if problem := self.also_in_train("val"):
+            raise DataError(self.source, problem)
+
+
+def find_dataset(data: Path, photos: Path | None = None) -> tuple[list[Path], Path]:
+    """Captions files and photo folder of ``data``: a JSON file, or a folder with one ``dataset*.json``.
+
+    Or with COCO's ``captions_*.json``, one for each split. The photos are in ``photos``, else in ``images/`` beside the
+    file, or where COCO has them, beside its folder ``annotations``. Raises ``DataError``.
     """
-    source = data
     if data.is_dir():
-        found = sorted(data.glob("dataset*.json"))
-        if len(found) != 1:
-            raise DataError(data, f"{len(found)} files match dataset*.json there: name the captions file itself")
-        source = found[0]
-    elif not data.is_file():
+        sources = sorted(data.glob("dataset*.json"))
+        if not sources:
+            sources = sorted(data.glob("captions_*.json")) or sorted(data.glob("annotations/captions_*.json"))
+        elif len(sources) > 1:
+            raise DataError(data, f"{len(sources)} files match dataset*.json there: name the captions file itself")
+        if not sources:
+            raise DataError(data, "neither dataset*.json nor captions_*.json is there: name the captions file itself")
+    elif not data.exists():
         raise DataError(data, "no such captions file or dataset folder")
-    folder = photos if photos is not None else source.parent / "images"
+    else:
+        sources = [data]
+    beside = sources[0].parent
+    folder = photos if photos is not None else beside / "images"
+    if photos is None and not folder.is_dir() and beside.name == "annotations":
+        folder = beside.parent / "images" if (beside.parent / "images").is_dir() else beside.parent
     if not folder.is_dir():
         raise DataError(folder, "no such photo folder: name it with --photos")
-    return source, folder
+    return sources, folder
 
 
-def load_dataset(data: Path, photos: Path | None = None) -> CaptionDataset:
-    """Read a dataset. Raises ``DataError`` naming the file, the photo and the caption that is broken."""
-    source, folder = find_dataset(data, photos)
-    try:
-        document = json.loads(source.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(source, f"is not readable JSON: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("images"), list):
-        raise DataError(source, "is not in Karpathy's format: no list 'images'")
-    splits: dict[str, list[CaptionedPhoto]] = {}
-    for position, image in enumerate(document["images"]):
-        split, photo = _photo(source, folder, position, image)
-        splits.setdefault(split, []).append(photo)
-    name = document.get("dataset")
+def load_dataset(
+    data: Path, photos: Path | None = None, *, strict: bool = False, say: Callable[[str], None] = to_stderr
+) -> CaptionDataset:
+    """Read a dataset. A caption or photo that cannot be used is left out, and ``say`` is told which; with ``strict``
+    it is a ``DataError``, as is, by its name, a file that is none, or a photo that leads out of its folder.
+    """
+    sources, folder = find_dataset(data, photos)
+    source = sources[0]
+    omissions = Omissions(source, strict=strict, say=say)
+    first = _document(source)
+    images = list(first["images"])
+    if is_coco(first):
+        files = sources if len(sources) > 1 else [source, *other_splits(source)]
+        documents = [(file, first if file == source else _document(file)) for file in files]
+        images = [
+            image
+            for file, document in documents
+            if is_coco(document)
+            for image in karpathy_images(document, file, folder, omissions)
+        ]
+    reader = EntryReader(source, omissions)
+    splits: dict[str, dict[str, CaptionedPhoto]] = {}
+    joined = 0
+    for split, name, captions in reader.entries(images):
+        members = splits.setdefault(split, {})
+        if name in members:
+            joined += 1
+            captions = (*members[name].captions, *captions)
+        members[name] = CaptionedPhoto(name, folder / name, captions)
+    if not splits and omissions.counts:
+        raise DataError(source, f"nothing in it can be used: {omissions.first}")
+    if reader.tokenised:
+        omissions.note(f"{counted(reader.tokenised, 'caption')} without tokens: split into words")
+    if joined:
+        omissions.note(f"{counted(joined, 'photo')} named again in the same split: all captions are kept")
+    omissions.report()
+    title = first.get("dataset")
     return CaptionDataset(
-        name=name if isinstance(name, str) else source.stem,
+        name=title if isinstance(title, str) else source.stem,
         source=source,
-        splits={split: tuple(members) for split, members in splits.items()},
+        splits={split: tuple(members.values()) for split, members in splits.items()},
+        omissions=omissions,
     )
 
 
-def _photo(source: Path, folder: Path, position: int, image: Any) -> tuple[str, CaptionedPhoto]:
+def _document(source: Path) -> dict[str, Any]:
     try:
-        filename, split, sentences = image["filename"], image["split"], image["sentences"]
-        subfolder = image.get("filepath", "")
-    except (KeyError, TypeError, AttributeError):
-        raise DataError(source, f"images[{position}] lacks 'filename', 'split' or 'sentences'") from None
-    if not isinstance(filename, str) or not filename or not isinstance(split, str) or not isinstance(subfolder, str):
-        raise DataError(source, f"images[{position}]: 'filename', 'filepath' and 'split' must be text")
-    if not isinstance(sentences, list) or not sentences:
-        raise DataError(source, f"photo {filename} has no captions")
-    # COCO's restval is part of train in Karpathy's split.
-    split = "train" if split == "restval" else split
-    photo_id = f"{subfolder}/{filename}" if subfolder else filename
-    captions = tuple(_tokens(source, filename, number, sentence) for number, sentence in enumerate(sentences))
-    return split, CaptionedPhoto(photo_id, folder / subfolder / filename, captions)
-
-
-def _tokens(source: Path, filename: str, number: int, sentence: Any) -> tuple[str, ...]:
-    tokens = sentence.get("tokens") if isinstance(sentence, dict) else None
-    if not isinstance(tokens, list) or not tokens or not all(isinstance(token, str) and token for token in tokens):
-        raise DataError(source, f"caption {number} of photo {filename} has no list of words 'tokens'")
-    return tuple(tokens)
+        document = json.loads(read_regular(source, MAX_BYTES))
+    except OSError as error:
+        raise DataError(source, error.strerror or str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(source, f"is not readable JSON: {brief(error)}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("images"), list):
+        raise DataError(source, "is neither in Karpathy's format nor in COCO's: no list 'images'")
+    return document
 
 
 def build_vocabulary(photos: tuple[CaptionedPhoto, ...], min_count: int) -> Vocabulary:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgecap.errors import CheckpointError, ConfigError, MissingExtraError
+from edgecap.model.checkpoint_header import check_header_size
 from edgecap.model.efficientnet import EfficientNetLite, SideBySide
 from edgecap.model.encoder import Encoder
 from edgecap.model.lite3_weights import lite3_weights
@@ -31,6 +32,9 @@ def load_backbone_weights(encoder: Encoder, source: str) -> str:
         return "backbone: random weights"
     if source == "imagenet":
         return _load_imagenet(encoder.backbone)
+    if not Path(source).is_file():
+        raise CheckpointError(source, "no such file of weights")
+    check_header_size(Path(source))
     try:
         weights = load_file(source)
     except (OSError, SafetensorError) as error:

@@ -11,6 +11,7 @@ from edgecap.errors import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x - 127) / 128 on 0..255
+ACTIVATIONS = ("relu", "leaky_relu")
 STRIDE = 32  # of all backbones: pixels a side of one location
 BACKBONE_CHANNELS = {
     "shufflenet_v2_x1_0": 1024,

@@ -9,13 +9,18 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 from edgecap.data.augmentation import Augmentation
-from edgecap.errors import ConfigError
+from edgecap.errors import ConfigError, ConfigOptionError, brief
 from edgecap.model.dims import PRESETS
+from edgecap.runtime.generation import MAX_LENGTH
+from edgecap.runtime.regular_file import read_regular
+from edgecap.training.config_document import build
 
-T = TypeVar("T")
+# Beyond these a number is a slip: no training wants it, and its memory or time would not be there.
+MAX_EPOCHS, MAX_RATE, MAX_BATCH, MAX_VIEWS, MAX_SAMPLES = 10_000, 10.0, 65_536, 1_000, 100
+MAX_TOML_BYTES = 2**20
 MAX_PSEUDO_CAPTIONS = 5  # as many as the beam that they come from has hypotheses
 
 
@@ -32,8 +37,12 @@ class Stage:
         """What is wrong with the values, a line each."""
         if self.epochs < 0:
             yield "epochs must not be negative"
+        if self.epochs > MAX_EPOCHS:
+            yield f"epochs must be at most {MAX_EPOCHS:,}"
         if not all(math.isfinite(rate) and rate >= 0 for rate in (self.learning_rate, self.backbone_learning_rate)):
             yield "learning rates must be finite and not negative"
+        if max(self.learning_rate, self.backbone_learning_rate) > MAX_RATE:
+            yield f"learning rates must be at most {MAX_RATE:g}"
         if not 0 <= self.warmup <= 1:
             yield "warmup must be in [0, 1]"
 
@@ -49,8 +58,7 @@ class Distillation(Stage):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        if self.batch_size < 1:
-            yield "batch_size must be at least 1"
+        yield from _batch_problems(self.batch_size)
         if not (math.isfinite(self.pooled) and self.pooled >= 0):
             yield "pooled must be finite and not negative"
 
@@ -65,8 +73,7 @@ class Language(Stage):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        if self.batch_size < 1:
-            yield "batch_size must be at least 1"
+        yield from _batch_problems(self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,15 @@ class SelfCritical(Stage):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        if self.samples < 2:
-            yield "samples must be at least 2"
+        if not 2 <= self.samples <= MAX_SAMPLES:
+            yield f"samples must be at least 2, and at most {MAX_SAMPLES}"
+
+
+def _batch_problems(size: int) -> Iterator[str]:
+    if size < 1:
+        yield "batch_size must be at least 1"
+    if size > MAX_BATCH:
+        yield f"batch_size must be at most {MAX_BATCH:,}"
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,14 @@ class TrainConfig:
             "attention_penalty, alpha, beta and spatial must be finite and not negative": all(
                 0 <= weight < math.inf for weight in (self.attention_penalty, self.alpha, self.beta, self.spatial)
             ),
+            f"batch_size must be at most {MAX_BATCH:,}": self.batch_size <= MAX_BATCH,
+            f"max_words must be at most {MAX_LENGTH}": self.max_words <= MAX_LENGTH,
+            f"views, teacher_views and task_views must be at most {MAX_VIEWS}": max(
+                self.views, self.teacher_views, self.task_views
+            )
+            <= MAX_VIEWS,
+            "min_count and checkpoint_every must be below 2 ** 63": max(self.min_count, self.checkpoint_every) < 2**63,
+            "weight_decay must be at most 1": self.weight_decay <= 1,
             "distillation needs a teacher": self.teacher != "none" or not self.distillation.epochs,
         }
         problems = [rule for rule, holds in rules.items() if not holds]
@@ -203,7 +225,7 @@ class TrainConfig:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrainConfig:
         """Check names and types, then build. Raises ``ConfigError`` naming the option."""
-        return _build(cls, document, prefix="")
+        return build(cls, document)
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
@@ -211,14 +233,27 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     document: dict[str, Any] = {}
     if path is not None:
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(read_regular(path, MAX_TOML_BYTES).decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: is not a readable TOML file: {error}") from error
+            raise ConfigError(f"{path}: is not a readable TOML file: {brief(error)}") from error
     return changed_config(document, overrides)
 
 
 def changed_config(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of a document, as in a checkpoint, with ``overrides``. Raises ``ConfigError``."""
+    """The configuration of a document, as in a checkpoint, with ``overrides``.
+
+    Raises ``ConfigError``, and where it works without the overrides ``ConfigOptionError``.
+    """
+    try:
+        return _changed(document, overrides)
+    except ConfigError as error:
+        if not overrides:
+            raise
+        TrainConfig.from_json(document)
+        raise ConfigOptionError(str(error)) from error
+
+
+def _changed(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrainConfig:
     changed = copy.deepcopy(dict(document))
     for name, value in overrides.items():
         table = changed
@@ -229,24 +264,3 @@ def changed_config(document: Mapping[str, Any], overrides: Mapping[str, Any]) ->
                 raise ConfigError(f"training configuration: {parent} must be a table to have {name!r}")
         table[leaf] = value
     return TrainConfig.from_json(changed)
-
-
-def _build(cls: type[T], document: Mapping[str, Any], prefix: str) -> T:
-    hints = get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for name, value in document.items():
-        option = prefix + name
-        if name not in hints:
-            raise ConfigError(f"training configuration: unknown option {option!r} (known: {', '.join(hints)})")
-        if issubclass(hints[name], Stage):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"training configuration: {option} must be a table")
-            defaults = dataclasses.asdict(getattr(TrainConfig(), name))
-            values[name] = _build(hints[name], {**defaults, **value}, prefix=f"{option}.")
-            continue
-        if hints[name] is float and type(value) is int:
-            value = float(value)
-        if type(value) is not hints[name]:
-            raise ConfigError(f"training configuration: {option} must be {hints[name].__name__}, not {value!r}")
-        values[name] = value
-    return cls(**values)

@@ -59,9 +59,11 @@ class AveragedWeights:
         return {"steps": torch.tensor(self._steps), **{f"weights.{name}": t for name, t in self._average.items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Inverse of :meth:`state`."""
+        """Inverse of :meth:`state`. Raises ``ValueError`` for weights of another model."""
         if state:
             self._steps = int(state["steps"])
             now = self._model.state_dict()
             stored = {name.removeprefix("weights."): tensor for name, tensor in state.items() if name != "steps"}
+            if {name: t.shape for name, t in stored.items()} != {name: t.shape for name, t in now.items()}:
+                raise ValueError("the averaged weights are not of this model")
             self._average = {name: tensor.to(now[name].device, copy=True) for name, tensor in stored.items()}

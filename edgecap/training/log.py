@@ -20,7 +20,7 @@ class LogRow:
     photos_per_second: float | None = None
     val_cider_d: float | None = None  # x 100
     val_bleu_4: float | None = None
-    val_loss: float | None = None  # of a stage that teaches no captions yet
+    val_loss: float | None = None  # cross-entropy per word of val's captions, nats; or distance from a teacher
 
 
 class TrainingLog:

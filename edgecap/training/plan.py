@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from edgecap.data.omissions import Omissions
+from edgecap.data.photo_check import readable_paths
 from edgecap.errors import DataError
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.teachers import load_teacher
@@ -59,10 +61,13 @@ def _teacher_cache(config: TrainConfig, data: TrainingData) -> TeacherCache:
 
 
 def photos_of(folder: Path) -> list[Path]:
-    """The photos in a folder, without those in its folders, sorted. Raises ``DataError``."""
+    """The photos in a folder that can be read, without those in its folders, sorted. Raises ``DataError``."""
     if not folder.is_dir():
         raise DataError(folder, "no such folder of photos")
-    photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    omissions = Omissions(folder)
+    listed = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    photos = list(readable_paths(listed, omissions))
+    omissions.report()
     if not photos:
         raise DataError(folder, "holds no photo")
     return photos

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.evaluation import decode_batches, score_split
 from edgecap.metrics import Scores
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.generation import default_generation
 from edgecap.model.torch_backend import TorchBackend
-from edgecap.training.batches import Batch, EpochOrder
+from edgecap.runtime.backend import Encoded
+from edgecap.training.batches import Batch, EpochOrder, pad_captions
 from edgecap.training.config import Stage, TrainConfig
 from edgecap.training.losses import SoftTargets, Term, caption_terms
 from edgecap.training.sources import Source, TrainingData
 from edgecap.training.task_teacher import TaskTeacher
 from edgecap.training.teacher_head import TeacherHead
 
+EncodedPhotos = tuple[Sequence[CaptionedPhoto], Encoded]
+
 
 @dataclass(frozen=True)
 class Validation:
-    """How good the model is on val: captions, or the loss of a stage that teaches no captions yet."""
+    """How good the model is on val: its loss, and the scores of its captions in stages that teach these."""
 
     text: str
+    loss: float
     scores: Scores | None = None
-    loss: float | None = None
 
 
 class TrainingStage(ABC):
@@ -152,7 +158,22 @@ class CaptionStage(TrainingStage):
 
     def validate(self) -> Validation:
         backend = TorchBackend(self.model, autocast=self.config.precision == "bf16")
-        captions = decode_batches(backend, self.source.encoded_val(backend), self.data.vocabulary, self.decoding)
+        losses: list[Term] = []
+        encoded = self._measured(self.source.encoded_val(backend), losses)
+        captions = decode_batches(backend, encoded, self.data.vocabulary, self.decoding)
         scores = score_split(self.data.val, captions, self.data.vocabulary)
+        loss = sum(term.total.item() for term in losses) / sum(term.over for term in losses)
         figures = f"val CIDEr-D {100 * scores.cider_d:.2f}, BLEU-4 {100 * scores.bleu[3]:.2f}"
-        return Validation(f"{figures} (beam {self.decoding.beam})", scores)
+        return Validation(f"{figures} (beam {self.decoding.beam}), {loss:.3f} nats per word", loss, scores)
+
+    def _measured(self, batches: Iterable[EncodedPhotos], losses: list[Term]) -> Iterator[EncodedPhotos]:
+        """The same batches; the cross-entropy on each one's captions is added to ``losses``."""
+        device = next(self.model.parameters()).device
+        for photos, encoded in batches:
+            captions = pad_captions(
+                [photo.captions for photo in photos], self.data.vocabulary, self.config.max_words
+            ).to(device)
+            features = torch.from_numpy(encoded.features).to(device)  # (N, L, D)
+            with torch.no_grad():
+                losses += caption_terms(self.model.forced_steps(features, captions), captions.shape[1])
+            yield photos, encoded

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +22,29 @@ class Position:
     batch: int = 0
     step: int = 0  # batches of the whole run
     best_cider_d: float = -1.0  # of the best validation yet, x 100
+    best_loss: float | None = None  # of the same; not known of runs that began before it was kept
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Position:
+        """Of a checkpoint's ``training``. Raises ``ValueError``."""
+        try:
+            position = cls(**document)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        counts = (position.stage, position.epoch, position.batch, position.step)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("its position must be whole numbers")
+        scores = (position.best_cider_d, 0.0 if position.best_loss is None else position.best_loss)
+        if not all(type(score) in (int, float) and math.isfinite(score) for score in scores):
+            raise ValueError("its best figures must be finite numbers")
+        return position
+
+    def improved(self, cider_d: float, loss: float) -> Position | None:
+        """With the figures of a better validation; of equal CIDEr-D that with the lower loss. ``None`` for others."""
+        tied = cider_d == self.best_cider_d and self.best_loss is not None and loss < self.best_loss
+        if not (cider_d > self.best_cider_d or tied):
+            return None
+        return replace(self, best_cider_d=cider_d, best_loss=loss if math.isfinite(loss) else None)
 
 
 def pack_state(
@@ -47,11 +71,19 @@ def unpack(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give ``optimizer`` its moments; none leave it fresh, as at the start of a stage."""
+    """Give ``optimizer`` its moments; none leave it fresh, as at the start of a stage.
+
+    Raises ``ValueError`` for moments that are not of its parameters.
+    """
     state: dict[int, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in tensors.items():
         index, name = key.split(".")
         state[int(index)][name] = tensor
+    learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, values in state.items():
+        shape = learning[number].shape if number < len(learning) else None
+        if any(tensor.ndim and tensor.shape != shape for tensor in values.values()):
+            raise ValueError(f"the optimizer's tensors of parameter {number} have another shape")
     if state:
         optimizer.load_state_dict({"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
-from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError
+from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError, brief
 from edgecap.evaluation import image_tensor
 from edgecap.interrupt import StopRequest
 from edgecap.metrics import Scores
@@ -26,6 +27,7 @@ from edgecap.model.preprocessing import preprocess_config
 from edgecap.training.batches import Batch, made_ahead
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
+from edgecap.training.few_words import few_words
 from edgecap.training.log import LogRow, TrainingLog, plot_curve
 from edgecap.training.plan import plan
 from edgecap.training.precision import resolved_precision
@@ -76,10 +78,14 @@ class Trainer:
         taught = replace(taught or config, precision=self.precision.name)
         self.config, self.folder = config, folder
         self.say = say if self.processes.first else lambda line: None
+        dataset.check_held_out()
         train, val = dataset.split("train"), dataset.split("val")
         saved = self._saved(resume)
         torch.manual_seed(config.seed)
         self.vocabulary = build_vocabulary(train, config.min_count)
+        warning = few_words(self.vocabulary, config.min_count)
+        if warning and not saved:
+            self.say(warning)
         if saved:
             self.dims = saved.dims
             if saved.vocabulary.tokens != self.vocabulary.tokens:
@@ -95,7 +101,7 @@ class Trainer:
         self._optimizer_state: dict[str, Tensor] = {}
         if saved:
             self.model.load_state_dict(saved.weights)
-            self.position = Position(**saved.training)
+            self.position = Position.from_json(saved.training)
             self.say(f"resuming at step {self.position.step:,}")
         else:
             self._start_backbone(data)
@@ -109,7 +115,8 @@ class Trainer:
         if self.head is not None:
             self.head.to(self.device)
         if saved:
-            self._restore(saved.training_tensors)
+            with self._fitting_state():
+                self._restore(saved.training_tensors)
         if self.processes.count > 1:  # the same weights, but words that are dropped or drawn otherwise
             torch.manual_seed(config.seed + self.processes.rank + self.position.step)
         # A validation ends its epoch: with batches of the epoch behind it, the position is before one.
@@ -125,7 +132,8 @@ class Trainer:
         saved = load_checkpoint(path, preset=self.config.preset)
         if not saved.training:
             raise CheckpointError(path, "holds a model without training state and cannot be resumed")
-        position = Position(**saved.training)
+        with self._fitting_state():
+            position = Position.from_json(saved.training)
         begun = position.stage + ((position.epoch, position.batch) != (0, 0))
         if not self.config.continues(TrainConfig.from_json(saved.config), begun):
             raise ConfigError(
@@ -133,6 +141,16 @@ class Trainer:
                 "options of stages that have not begun"
             )
         return saved
+
+    @contextmanager
+    def _fitting_state(self) -> Iterator[None]:
+        """The one place where a training state that is not of this run becomes a ``CheckpointError``."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                self.folder / LAST, f"has a training state that does not fit: {brief(error)}"
+            ) from error
 
     def _start_backbone(self, data: TrainingData) -> None:
         encoder = self.model.encoder
@@ -171,7 +189,8 @@ class Trainer:
         if self.position.stage != stage.number:  # else it goes on where it was
             self.position = replace(self.position, stage=stage.number, epoch=0, batch=0)
         optimizer = AdamW(stage.parameter_groups(), lr=0.0, weight_decay=self.config.weight_decay)
-        load_optimizer(optimizer, self._optimizer_state)
+        with self._fitting_state():
+            load_optimizer(optimizer, self._optimizer_state)
         self._optimizer_state = {}
         for epoch in range(self.position.epoch, stage.options.epochs):
             self._run_epoch(stage, optimizer, epoch)
@@ -254,8 +273,8 @@ class Trainer:
             if found.scores:
                 cider_d = 100 * found.scores.cider_d
                 row = replace(row, val_cider_d=cider_d, val_bleu_4=100 * found.scores.bleu[3])
-                if cider_d > self.position.best_cider_d:
-                    self.position = replace(self.position, best_cider_d=cider_d)
+                if better := self.position.improved(cider_d, found.loss):
+                    self.position = better
                     save_checkpoint(self.folder / BEST, self._checkpoint(found.scores), half=True)
         self.log.append(row)
         plot_curve(self.log, self.folder / "curve.png")
