@@ -15,7 +15,7 @@ from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import DataError, brief
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime.fields import Fields
-from edgecap.runtime.photo import EXTENSIONS
+from edgecap.runtime.photo_folder import photos_in
 from edgecap.runtime.preprocess import PreprocessConfig, to_tensor
 
 MIN_PHOTOS = 16  # for INT8
@@ -61,7 +61,7 @@ def from_folder(folder: Path, recipe: ExportRecipe) -> CalibrationSet:
     """Photos of a folder, drawn at random with the recipe's seed. Raises ``DataError``."""
     if not folder.is_dir():
         raise DataError(folder, "no such folder of calibration photos")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    paths, _ = photos_in(folder)
     chosen = [paths[index] for index in _draw(len(paths), recipe)]
     return CalibrationSet(folder.name, tuple(path.name for path in chosen), tuple(chosen))
 

@@ -19,7 +19,8 @@ from test_preprocess import CONFIG, saved
 
 from edgecap.errors import ImageError
 from edgecap.runtime import photo_limits
-from edgecap.runtime.photo_limits import MAX_EXIF_PARTS, MAX_FILE_BYTES, MAX_SCANS, MeteredFile
+from edgecap.runtime.jpeg import MAX_EXIF_PARTS, MAX_SCANS
+from edgecap.runtime.photo_limits import MAX_FILE_BYTES, MeteredFile
 from edgecap.runtime.preprocess import load_image
 
 
@@ -75,8 +76,8 @@ def webp_canvas(width: int, height: int) -> bytes:
 
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "scans": (lambda: with_scans(13_000, 13_000, 5000), f"scans, {MAX_SCANS} are allowed"),
-    "EXIF parts": (lambda: with_segments(b"\xff\xe1\0\x09Exif\0\0x", 500_000), f"parts, {MAX_EXIF_PARTS} are allowed"),
+    "scans": (lambda: with_scans(13_000, 13_000, 5000), f"{MAX_SCANS} scans are allowed"),
+    "EXIF parts": (lambda: with_segments(b"\xff\xe1\0\x09Exif\0\0x", 200_000), f"parts, {MAX_EXIF_PARTS} are allowed"),
     "comments": (lambda: with_segments(b"\xff\xfe\0\x03x", 200_000), "(32, 32)"),
     "text": (lambda: png(png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**7)))), "damaged"),
     "many texts": (lambda: png(png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**19))), 200), "damaged"),
@@ -84,7 +85,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "many chunks": (lambda: png(png_chunk(b"tEXt", b"a\0b"), 400_000), "its parts are too many"),
     "tags": (lambda: tiff_of_tags(60_000), ""),
     "EXIF tags of a PNG": (lambda: png(png_chunk(b"eXIf", tiff_of_tags(60_000))), "(32, 32)"),
-    "run lengths": (lambda: rle_bmp(13_000), "run-length encoded"),
+    "run lengths": (lambda: rle_bmp(13_000), "s on a desktop computer, 4 are allowed"),
 }
 
 
@@ -121,10 +122,13 @@ def test_photos_as_they_are_taken_stay_within_every_limit() -> None:
     assert load_image(with_scans(64, 64, 80), CONFIG).size == (32, 32)
 
 
-@pytest.mark.parametrize("file_format", ["EPS", "PDF", "PPM", "ICO", "TGA", "JPEG2000"])
+@pytest.mark.parametrize("file_format", ["EPS", "PDF", "ICO", "TGA"])
 def test_other_formats_of_pillow_are_not_opened(file_format: str) -> None:
     """One of them would start Ghostscript."""
-    with pytest.raises(ImageError, match="is not a photo that Pillow can read"):
+    with pytest.raises(
+        ImageError,
+        match=r"is not a photo that Pillow can read|is (EPS|PDF|ICO), which is not read here: save it as JPEG or PNG",
+    ):
         load_image(saved(Image.new("RGB", (64, 64)), file_format), CONFIG)
 
 

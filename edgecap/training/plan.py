@@ -8,7 +8,7 @@ from typing import NamedTuple
 from edgecap.errors import DataError
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.teachers import load_teacher
-from edgecap.runtime.photo import EXTENSIONS
+from edgecap.runtime.photo_folder import photos_in
 from edgecap.training.config import TrainConfig
 from edgecap.training.distillation import DistillationStage, TaughtPhotos
 from edgecap.training.language import LanguageStage
@@ -62,7 +62,7 @@ def photos_of(folder: Path) -> list[Path]:
     """The photos in a folder, without those in its folders, sorted. Raises ``DataError``."""
     if not folder.is_dir():
         raise DataError(folder, "no such folder of photos")
-    photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    photos, _ = photos_in(folder)
     if not photos:
         raise DataError(folder, "holds no photo")
     return photos
