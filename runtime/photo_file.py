@@ -60,7 +60,7 @@ def opened_file(file: IO[bytes], name: Source, draft_size: int | None) -> Opened
     head = stream.read(kinds.HEAD_BYTES)
     kind = kind_of(head)
     if kind is None:
-        raise ImageError(name, "is empty") if not head else UnreadFormatError(name, "", _NO_PHOTO)
+        raise UnreadFormatError(name, "", _NO_PHOTO if head else "is empty")
     if not kind.is_read:
         raise UnreadFormatError(name, kind.name, kind.advice)
     if kind is kinds.JPEG:
