@@ -65,7 +65,7 @@ def opened_file(file: IO[bytes], name: Source, draft_size: int | None) -> Opened
         raise UnreadFormatError(name, kind.name, kind.advice)
     if kind is kinds.JPEG:
         file.seek(0)
-        return _opened_jpeg(file.read(), name, draft_size)
+        return _opened_jpeg(file.read(stream.size), name, draft_size)  # without its size it would be copied
     image, cost = _opened(kind, stream)
     check_size(image)
     check_sides(image.size, name)

@@ -26,7 +26,8 @@ _HARMLESS = 2**26  # bytes, below which nobody asks what is free
 _STRIPS = 24 * 2**20  # bytes that converting takes beside both images, as it goes by strips
 
 # What things take, in nanoseconds, measured on one core of a server of 2024 and rounded up; tests hold the memory.
-_BLOCK, _SCAN_OF_BLOCK, _ARITHMETIC_BLOCK, _LOSSLESS_BLOCK = 90, 45, 1000, 1000  # of 8 x 8 samples of a JPEG
+_BLOCK, _ARITHMETIC_BLOCK, _LOSSLESS_BLOCK = 45, 1000, 1000  # of 8 x 8 samples of a JPEG, in each of its scans
+_PIXEL = 5  # of a JPEG, at the size that it is decoded at
 _BYTE, _PROGRESSIVE_BYTE = 10, 25  # of a JPEG's data
 # By Pillow's name of a format, for a pixel, and for a byte of the file.
 _FORMATS = {
@@ -99,12 +100,8 @@ def check(cost: Cost, size: tuple[int, int]) -> None:
 def cost_of_jpeg(jpeg: Jpeg) -> Cost:
     """What its coefficients take: decoding, but not the image that is made."""
     scanned = sum(scan.blocks for scan in jpeg.scans)
-    if jpeg.is_arithmetic or jpeg.is_lossless:
-        price = _ARITHMETIC_BLOCK if jpeg.is_arithmetic else _LOSSLESS_BLOCK
-        nanoseconds = scanned * price + jpeg.blocks * _BLOCK
-    else:
-        nanoseconds = scanned * _SCAN_OF_BLOCK + jpeg.blocks * _BLOCK
-    nanoseconds += len(jpeg.body) * (_PROGRESSIVE_BYTE if jpeg.is_progressive else _BYTE)
+    price = _ARITHMETIC_BLOCK if jpeg.is_arithmetic else _LOSSLESS_BLOCK if jpeg.is_lossless else _BLOCK
+    nanoseconds = scanned * price + len(jpeg.body) * (_PROGRESSIVE_BYTE if jpeg.is_progressive else _BYTE)
     # Two bytes for each coefficient; of a JPEG that is decoded as it comes, only for a row of blocks.
     return Cost(0 if jpeg.has_one_scan else 2 * 64 * jpeg.blocks, nanoseconds * 1e-9)
 
@@ -117,7 +114,7 @@ def cost_of_image(image: Image.Image, size: int) -> Cost:
     memory += _STRIPS if image.mode not in ("RGB", "L") else 0
     seconds = pixels * _conversion(image) * 1e-9
     if image.format == "JPEG":
-        return Cost(memory + size, seconds)
+        return Cost(memory + size, seconds + pixels * _PIXEL * 1e-9)
     for_pixel, for_byte = _FORMATS.get(str(image.format), (100, 0))
     for_pixel = max(for_pixel, _DECODERS.get(codec(image), 0))
     if ";16" in raw_mode(image) or "interlace" in image.info:

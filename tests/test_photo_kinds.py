@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import edgecap, encoded
-from PIL import Image, features
+from PIL import features
 from test_preprocess import CONFIG, gradient, saved
 
 from edgecap.errors import ImageError, UnreadFormatError
