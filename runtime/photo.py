@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgecap.errors import ImageError, Source
 from edgecap.runtime.photo_file import Opened, check_sides, damage_named, opened_file
-from edgecap.runtime.photo_limits import MAX_FILE_BYTES, check_size
+from edgecap.runtime.photo_limits import MAX_FILE_BYTES, check_size, raw_mode
 
 PhotoSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
 
@@ -54,7 +54,10 @@ def opened(source: PhotoSource, draft_size: int | None = None) -> Iterator[Opene
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """``image`` as 8-bit RGB: transparency on white, deep grey scaled down, the first frame of an animation."""
+    is_deep = ";16" in raw_mode(image)  # which nothing tells any more when it is decoded
     image.load()
+    if is_deep and image.mode in ("RGB", "RGBA"):
+        image = _lifted(image)
     if image.mode == "F" or image.mode.startswith("I"):
         scale = _scale_to_eight_bit(image)
         return _by_strips(image, lambda strip: _eight_bit(strip, scale))
@@ -103,6 +106,16 @@ def _scale_to_eight_bit(image: Image.Image) -> float:
     if image.mode == "F":
         return 255.0 if largest <= 1.0 else 1.0
     return 255 / next((2**bits - 1 for bits in DEPTHS if largest < 2**bits), 65535)
+
+
+def _lifted(image: Image.Image) -> Image.Image:
+    """Colours of 10, 12 or 14 bits in 16, of which Pillow takes the upper eight: as bright as they were meant."""
+    largest = max(highest for _, highest in cast(tuple[tuple[int, int], ...], image.getextrema())[:3])
+    upper = next((2**bits for bits in (2, 4, 6) if 0 < largest < 2**bits), 256)
+    if upper == 256:
+        return image
+    colours = [min(255, round(255 / (upper - 1) * value)) for value in range(256)] * 3
+    return image.point(colours + (list(range(256)) if image.mode == "RGBA" else []))
 
 
 def _eight_bit(image: Image.Image, scale: float) -> Image.Image:

@@ -117,6 +117,8 @@ def cost_of_image(image: Image.Image, size: int) -> Cost:
         return Cost(memory + size, seconds + pixels * _PIXEL * 1e-9)
     for_pixel, for_byte = _FORMATS.get(str(image.format), (100, 0))
     for_pixel = max(for_pixel, _DECODERS.get(codec(image), 0))
+    if ";16" in raw_mode(image):
+        memory += 4 * pixels  # of another image, where it has fewer bits than it could
     if ";16" in raw_mode(image) or "interlace" in image.info:
         for_pixel *= 2
     if image.format in ("WEBP", "AVIF", "HEIF"):
