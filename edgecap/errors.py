@@ -43,6 +43,18 @@ class ImageError(EdgecapError, ValueError):
         self.problem = problem
 
 
+class UnreadFormatError(ImageError):
+    """A file of a format that is not read; ``kind`` names it, and is empty for one that is no picture at all.
+
+    ``advice`` says what to do.
+    """
+
+    def __init__(self, source: Source, kind: str, advice: str) -> None:
+        super().__init__(source, f"is {kind}, which is not read here: {advice}" if kind else advice)
+        self.kind = kind
+        self.advice = advice
+
+
 class BundleError(EdgecapError, ValueError):
     """A bundle that is missing, torn, edited, or made for another runtime."""
 

@@ -18,7 +18,7 @@ from edgecap.data.photo_check import readable_paths
 from edgecap.errors import DataError, brief
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime.fields import Fields
-from edgecap.runtime.photo import EXTENSIONS
+from edgecap.runtime.photo_folder import photos_in
 from edgecap.runtime.preprocess import PreprocessConfig, to_tensor
 from edgecap.wording import counted
 
@@ -69,7 +69,7 @@ def from_folder(folder: Path, recipe: ExportRecipe) -> CalibrationSet:
     """Photos of a folder, drawn likewise. Raises ``DataError``."""
     if not folder.is_dir():
         raise DataError(folder, "no such folder of calibration photos")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    paths, _ = photos_in(folder)
     omissions = Omissions(folder)
     chosen = _drawn(paths, lambda some: readable_paths(some, omissions), recipe)
     omissions.report()

@@ -42,6 +42,7 @@ class Caption:
     # caption that the deadline cut. It was calibrated for the bundle's default decoding, on photos like those of its
     # training set.
     confidence: float | None = field(default=None, compare=False)
+    damaged: bool = False  # the photo is a JPEG that was cut short: what is missing of it, at most a quarter, was grey
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,4 @@ class Prepared:
 
     tensor: FloatArray
     preprocess_ms: float
+    damage: str = ""  # in words, what is missing of a JPEG that was cut short; empty for a whole photo

@@ -20,7 +20,7 @@ from edgecap.runtime.decoding import Hypothesis, decode
 from edgecap.runtime.generation import DecodingOptions
 from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import PhotoSource
-from edgecap.runtime.preprocess import to_tensor
+from edgecap.runtime.preprocess import load_damaged, normalize
 
 Photo = PhotoSource | Prepared
 
@@ -88,8 +88,9 @@ class Captioner:
     def prepare(self, photo: PhotoSource) -> Prepared:
         """Read and preprocess a photo, to be captioned later. Raises :class:`~edgecap.errors.ImageError`."""
         start = time.perf_counter()
-        tensor = to_tensor(photo, self.bundle.preprocess)
-        return Prepared(tensor, milliseconds_since(start))
+        image, damage = load_damaged(photo, self.bundle.preprocess)
+        tensor = normalize(np.asarray(image)[np.newaxis], self.bundle.preprocess)
+        return Prepared(tensor, milliseconds_since(start), damage)
 
     def caption(
         self,
@@ -152,7 +153,7 @@ class Captioner:
         hypotheses = decode(backend, encoded, self.bundle.vocabulary, options, deadline)
         steps_ms = milliseconds_since(start) / len(prepared)
         return [
-            self._caption(best, self._confidence(best, options), photo.preprocess_ms, encoder_ms, steps_ms)
+            self._caption(best, self._confidence(best, options), photo, encoder_ms, steps_ms)
             for photo, (best, *_) in zip(prepared, hypotheses, strict=True)
         ]
 
@@ -190,18 +191,19 @@ class Captioner:
         return calibration.probability(best.mean_log_prob)
 
     def _caption(
-        self, best: Hypothesis, confidence: float | None, preprocess_ms: float, encoder_ms: float, steps_ms: float
+        self, best: Hypothesis, confidence: float | None, photo: Prepared, encoder_ms: float, steps_ms: float
     ) -> Caption:
         vocabulary = self.bundle.vocabulary
         side = math.isqrt(self.bundle.manifest.dims.locations)
-        total_ms = preprocess_ms + encoder_ms + steps_ms
+        total_ms = photo.preprocess_ms + encoder_ms + steps_ms
         return Caption(
             text=vocabulary.sentence(best.token_ids),
             tokens=vocabulary.words(best.token_ids),
             token_ids=best.token_ids,
             log_prob=best.log_prob,
             attention=best.alphas.reshape(-1, side, side),  # (T, L) -> (T, 7, 7)
-            timings=Timings(preprocess_ms, encoder_ms, steps_ms, total_ms, best.steps),
+            timings=Timings(photo.preprocess_ms, encoder_ms, steps_ms, total_ms, best.steps),
             truncated=not best.finished,
             confidence=confidence,
+            damaged=bool(photo.damage),
         )

@@ -15,7 +15,8 @@ ORIENTATION = int(ExifTags.Base.Orientation)
 UPRIGHT = 1
 TURNED = range(2, 9)
 
-_SHORT = 3  # the type of the tag's value
+# Of each type that the tag's value may have; cameras write it as SHORT, others as LONG, or as several.
+_FORMS = {3: "H", 4: "I", 5: "2I", 6: "b", 8: "h", 9: "i", 10: "2i", 11: "f", 12: "d", 13: "I"}
 _PREFIX = re.compile(rb"^(Exif\0\0){1,2}")
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
@@ -30,7 +31,7 @@ def orientation(image: Image.Image) -> int:
         xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
         match = _XMP.search(xmp.encode(errors="replace") if isinstance(xmp, str) else xmp)
         found = int(match[1]) if match else UPRIGHT
-    return found if found in TURNED else UPRIGHT
+    return int(found) if found in TURNED else UPRIGHT
 
 
 def _stated(image: Image.Image) -> Any:
@@ -44,15 +45,22 @@ def _stated(image: Image.Image) -> Any:
     return _tag(_PREFIX.sub(b"", data)) if data else None
 
 
-def _tag(tiff: bytes) -> int | None:
-    """The orientation in the first directory of tags. Raises ``struct.error`` where that is torn."""
+def _tag(tiff: bytes) -> float | None:
+    """The orientation in the first directory of tags, of any type of number, and of several the first, as Pillow's."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return None
     (start,) = struct.unpack_from(f"{order}4xI", tiff)
     (count,) = struct.unpack_from(f"{order}H", tiff, start)
     for index in range(count):
-        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * index)
-        if (tag, kind, values) == (ORIENTATION, _SHORT, 1):
-            return int(value)
+        place = start + 2 + 12 * index
+        tag, kind, values = struct.unpack_from(f"{order}HHI", tiff, place)
+        if tag != ORIENTATION or kind not in _FORMS or not values:
+            continue
+        form = order + _FORMS[kind]
+        place += 8
+        if values * struct.calcsize(form) > 4:
+            (place,) = struct.unpack_from(f"{order}I", tiff, place)
+        number, *divisor = struct.unpack_from(form, tiff, place)
+        return float(number / divisor[0] if divisor else number)
     return None

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecap.runtime.probes import Run, board_model, file_text, usable_cores, vcgencmd, whole_number
+from edgecap.runtime.probes import Run, board_model, file_text, group_memory, usable_cores, vcgencmd, whole_number
 
 # Instructions that the engines' kernels are chosen by, as Linux names them.
 X86_FEATURES = ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
@@ -103,6 +103,12 @@ def memory(root: Path = Path("/")) -> Memory:
     """The memory that there is, and that is left."""
     meminfo = file_text(root / "proc/meminfo")
     return Memory(*(_bytes(_value(meminfo, name)) for name in ("MemTotal", "MemAvailable", "SwapFree")))
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """The bytes that this process may still take without swapping; ``None`` where nothing says."""
+    known = [left for left in (memory(root).available, group_memory(root)) if left is not None]
+    return min(known, default=None)
 
 
 def condition(root: Path = Path("/"), run: Run = vcgencmd) -> Condition:

@@ -1,15 +1,9 @@
-"""Reading a photo of any kind into 8-bit RGB.
-
-Every way in which Pillow fails on a bad file ends here, as an :class:`~edgecap.errors.ImageError`.
-"""
+"""Reading a photo of any kind into 8-bit RGB."""
 
 from __future__ import annotations
 
 import io
 import os
-import struct
-import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +11,15 @@ from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from edgecap.errors import ImageError, Source
-from edgecap.runtime.photo_limits import FORMATS, MAX_FILE_BYTES, check_memory, check_size, metered
+from edgecap.runtime.photo_file import Opened, check_sides, damage_named, opened_file
+from edgecap.runtime.photo_limits import MAX_FILE_BYTES, check_size, raw_mode
 
 PhotoSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
 
-MIN_SIDE = 16
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-
-# The limit above is enforced; a second opinion on stderr from half of it on helps nobody. A filter for good, because
-# warnings.catch_warnings is not safe between threads.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-# What Pillow's decoders raise on damaged data, as found by fuzzing them over the years.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError)
-_DAMAGE_ELSEWHERE = (struct.error, zlib.error, RuntimeError, AssertionError)
+DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give a sample, whatever room it has in a file
 
 _STRIP = 2**20  # pixels, about
 
@@ -49,30 +35,29 @@ _TRANSPOSE = {
 
 
 @contextmanager
-def opened(source: PhotoSource, draft_size: int | None = None) -> Iterator[Image.Image]:
-    """Open ``source`` and check its size, and map whatever fails in the ``with`` block to :class:`ImageError`.
+def opened(source: PhotoSource, draft_size: int | None = None) -> Iterator[Opened]:
+    """Open ``source``, check what it takes, and map whatever fails in the ``with`` block to :class:`ImageError`.
 
     ``source`` is a path, the bytes of a file, a binary file, a PIL image, or a uint8 RGB array (H, W, 3).
     A JPEG is decoded at the smallest of its scales whose sides are both at least ``draft_size`` pixels.
     """
     name = source_name(source)
-    with _stream(source, name) as stream, _damage_named(name, stream):
-        image = _pil_image(source, stream)
+    with _stream(source, name) as stream, damage_named(name):
+        if stream is not None:
+            yield opened_file(stream, name, draft_size)
+            return
+        image = _pil_image(source)
         check_size(image)
-        width, height = image.size
-        if min(width, height) < MIN_SIDE:
-            problem = f"{width} x {height} pixels is too small to describe (at least {MIN_SIDE} x {MIN_SIDE})"
-            raise ImageError(name, problem)
-        if stream is not None:  # an image of the caller's is not changed
-            if draft_size is not None:
-                image.draft(None, (draft_size, draft_size))
-            check_memory(image, (width, height))
-        yield image
+        check_sides(image.size, name)
+        yield Opened(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """``image`` as 8-bit RGB: transparency on white, deep grey scaled down, the first frame of an animation."""
+    is_deep = ";16" in raw_mode(image)  # which nothing tells any more when it is decoded
     image.load()
+    if is_deep and image.mode in ("RGB", "RGBA"):
+        image = _lifted(image)
     if image.mode == "F" or image.mode.startswith("I"):
         scale = _scale_to_eight_bit(image)
         return _by_strips(image, lambda strip: _eight_bit(strip, scale))
@@ -116,11 +101,21 @@ def source_name(source: object) -> Source:
 
 
 def _scale_to_eight_bit(image: Image.Image) -> float:
-    """Grey of 16 or 32 bits is taken as 0..65535; floats as 0..1, or as 0..255 when a value exceeds 1."""
-    if image.mode != "F":
-        return 1 / 257
+    """Grey of 16 or 32 bits has as many as its largest value takes; floats are 0..1, or 0..255 when one exceeds 1."""
     largest = max(float(_numbers(image.crop(box)).max()) for box in _strips(image))
-    return 255.0 if largest <= 1.0 else 1.0
+    if image.mode == "F":
+        return 255.0 if largest <= 1.0 else 1.0
+    return 255 / next((2**bits - 1 for bits in DEPTHS if largest < 2**bits), 65535)
+
+
+def _lifted(image: Image.Image) -> Image.Image:
+    """Colours of 10, 12 or 14 bits in 16, of which Pillow takes the upper eight: as bright as they were meant."""
+    largest = max(highest for _, highest in cast(tuple[tuple[int, int], ...], image.getextrema())[:3])
+    upper = next((2**bits for bits in (2, 4, 6) if 0 < largest < 2**bits), 256)
+    if upper == 256:
+        return image
+    colours = [min(255, round(255 / (upper - 1) * value)) for value in range(256)] * 3
+    return image.point(colours + (list(range(256)) if image.mode == "RGBA" else []))
 
 
 def _eight_bit(image: Image.Image, scale: float) -> Image.Image:
@@ -161,9 +156,7 @@ def _open(path: Path, name: Source) -> IO[bytes]:
         raise ImageError(name, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _pil_image(source: PhotoSource, stream: IO[bytes] | None) -> Image.Image:
-    if stream is not None:
-        return Image.open(cast(IO[bytes], metered(stream, source_name(source))), formats=FORMATS)
+def _pil_image(source: PhotoSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and source.shape[2] == 3:
@@ -171,21 +164,3 @@ def _pil_image(source: PhotoSource, stream: IO[bytes] | None) -> Image.Image:
     kind = f"{source.dtype} {source.shape}" if isinstance(source, np.ndarray) else type(source).__name__
     accepted = "a path, bytes, a binary file, a PIL image or a uint8 array (H, W, 3)"
     raise ImageError(source_name(source), f"is no photo: {kind}, where {accepted} is needed")
-
-
-@contextmanager
-def _damage_named(name: Source, stream: IO[bytes] | None) -> Iterator[None]:
-    """The one place where Pillow's exceptions become :class:`ImageError`."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        empty = stream is not None and stream.seek(0, io.SEEK_END) == 0
-        raise ImageError(name, "is empty" if empty else "is not a photo that Pillow can read") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(name, f"is too large to decode: {error}") from error
-    except MemoryError as error:
-        raise ImageError(name, "is too large to decode: not enough memory") from error
-    except (*_DAMAGE, *_DAMAGE_ELSEWHERE) as error:
-        raise ImageError(name, f"is truncated or damaged: {error}") from error

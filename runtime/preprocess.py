@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgecap.errors import ImageError
 from edgecap.runtime.backend import FloatArray
 from edgecap.runtime.exif import orientation
 from edgecap.runtime.fields import Fields
-from edgecap.runtime.photo import PhotoSource, opened, to_rgb, upright
+from edgecap.runtime.photo import PhotoSource, opened, source_name, to_rgb, upright
 
 Triple = tuple[float, float, float]
 
@@ -82,17 +83,29 @@ class PreprocessConfig:
 def load_image(source: PhotoSource, config: PreprocessConfig) -> Image.Image:
     """``source`` as an upright RGB image of ``config.size`` x ``config.size`` pixels.
 
-    An RGB image that has this size already keeps its pixels. Raises :class:`~edgecap.errors.ImageError`.
+    An RGB image that has this size already keeps its pixels. Raises :class:`~edgecap.errors.ImageError`, also for a
+    photo that is cut short, as nobody would learn of it.
+    """
+    image, damage = load_damaged(source, config)
+    if damage:
+        raise ImageError(source_name(source), damage)
+    return image
+
+
+def load_damaged(source: PhotoSource, config: PreprocessConfig) -> tuple[Image.Image, str]:
+    """As :func:`load_image`, also of a JPEG of which some rows are missing, which are grey; and what is, in words.
+
+    Of a whole photo these are empty.
     """
     target = (config.size, config.size)
-    with opened(source, draft_size=round(_DRAFT_SCALE * config.size)) as image:
-        rgb = to_rgb(image)
+    with opened(source, draft_size=round(_DRAFT_SCALE * config.size)) as photo:
+        rgb = to_rgb(photo.image)
         # Not before it is decoded: a PNG may say it last, and Pillow turns a TIFF by itself then.
-        turn = orientation(image) if config.exif_orientation else 1
+        turn = orientation(photo.image) if config.exif_orientation else 1
         if rgb.size != target:
             rgb = rgb.resize(target, _FILTERS[config.filter], reducing_gap=_REDUCING_GAP)
         # Squashing to a square and turning may change places, and the small image is the cheaper one to turn.
-        return upright(rgb, turn)
+        return upright(rgb, turn), photo.damage
 
 
 def normalize(pixels: NDArray[np.uint8], config: PreprocessConfig) -> FloatArray:

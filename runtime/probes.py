@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def usable_cores() -> int:
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """How many cores' time the control groups (version 1 or 2) grant this process; ``None`` without a limit."""
     quotas = []
-    for group in _cpu_groups(root):
+    for group in _groups(root, "cpu"):
         time, _, period = file_text(group / "cpu.max").partition(" ")  # version 2: "50000 100000", or "max 100000"
         if not time:
             time, period = (file_text(group / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
@@ -31,8 +32,20 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     return min(quotas, default=None)
 
 
-def _cpu_groups(root: Path) -> Iterator[Path]:
-    """Folders of the control groups that share out the processors' time to this process: its own, and those around.
+def group_memory(root: Path = Path("/")) -> int | None:
+    """The bytes that the control groups (version 1 or 2) leave this process to take; ``None`` without a limit."""
+    left = []
+    for group in _groups(root, "memory"):
+        for limit, taken in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            most, now = (whole_number(file_text(group / name)) for name in (limit, taken))
+            if most is not None and now is not None:
+                found = re.search(r"^inactive_file (\d+)$", file_text(group / "memory.stat"), re.MULTILINE)
+                left.append(max(0, most - now + (int(found[1]) if found else 0)))  # files that it keeps in reserve
+    return min(left, default=None)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of the control groups that share something out to this process: its own, and those around.
 
     In a container they may be named from outside of it, and found at the top instead.
     """
@@ -40,7 +53,7 @@ def _cpu_groups(root: Path) -> Iterator[Path]:
     for line in file_text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         parts = [part for part in path.split("/") if part not in ("", ".", "..")]
         for depth in range(len(parts), -1, -1):

@@ -18,7 +18,7 @@ PI5_FEATURES = (
 PI = "Raspberry Pi 4 Model B Rev 1.4\0"
 BOARD = Platform("Linux", "aarch64", 64, (3, 11, 2), "glibc", (2, 36))  # Raspberry Pi OS bookworm
 SERVER = replace(BOARD, architecture="x86_64")
-SOUND = {"numpy": "2.3.0", "PIL": "12.0.0", "onnxruntime": "1.26.0"}
+SOUND = {"numpy": "2.3.0", "PIL": "13.0.0", "onnxruntime": "1.32.0"}
 
 
 def arm(features: str) -> str:

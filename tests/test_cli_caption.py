@@ -38,7 +38,8 @@ def test_a_directory_is_its_photos_in_order(tiny_bundle: Path, photo: Photo, tmp
     (tmp_path / "notes.txt").write_text("not a photo, and not asked for")
     (tmp_path / "deeper.jpg").mkdir()
     code, out, err = edgecap("caption", tmp_path, "--bundle", tiny_bundle)
-    assert (code, out, err) == (0, [f"{blue}: A blue photo.", f"{red}: A red photo."], [])
+    assert (code, out) == (0, [f"{blue}: A blue photo.", f"{red}: A red photo."])
+    assert err == [f"edgecap: {tmp_path}: skipped 1 folder; 1 that is no photo"]
 
 
 def test_a_photo_on_stdin(tiny_bundle: Path) -> None:

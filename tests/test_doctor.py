@@ -192,6 +192,9 @@ def test_other_commands_tell_broken_from_absent(tmp_path: Path, recorded: Path) 
     assert code == 1 and f"FAILED   onnx int8: {broken}" in out
 
 
+HARM = "made to harm"
+
+
 def examined(sick: Patient, check: str) -> list[Finding]:
     found = list(CHECKS[check](sick))
     statuses(found)
@@ -232,13 +235,35 @@ def test_known_faults(
     sick = patient(tmp_path, {"proc/cpuinfo": cpuinfo}, platform=platform, try_import=there)
     first, *faults, last = examined(sick, "engines")
     assert first.check == library.replace("_", "-") and last.check == "engines"
-    assert [fault.status for fault in faults] == ([status] if status else [])
+    assert [fault.status for fault in faults if HARM not in fault.found] == ([status] if status else [])
     # One that is broken is explained by it.
     dead = libraries({"numpy": numpy}, {library: version})
     sick = patient(tmp_path, {}, platform=platform, try_import=dead)
     first, *faults, last = examined(sick, "engines")
-    assert [fault.status for fault in faults] == ([status] if status else [])
+    assert [fault.status for fault in faults if HARM not in fault.found] == ([status] if status else [])
     assert (first.status, last.status, last.found) == ("problem", "problem", "none of those that are installed works")
+
+
+@pytest.mark.parametrize(
+    ("library", "check", "unsafe", "safe"),
+    [
+        (
+            "onnxruntime",
+            "engines",
+            ["1.23.0", "1.23.2", "1.25.0", "1.27.1", "1.28.2", "1.29.0", "1.30.0"],
+            ["1.28.3", "1.30.1", "1.31.0", "1.32.0"],
+        ),
+        ("PIL", "pillow", ["11.0.0", "12.0.0", "12.3.1"], ["13.0.0", "13.1"]),
+    ],
+)
+def test_releases_that_can_be_harmed_are_known(
+    tmp_path: Path, library: str, check: str, unsafe: list[str], safe: list[str]
+) -> None:
+    for version in unsafe + safe:
+        found = examined(patient(tmp_path, try_import=libraries({**SOUND, library: version})), check)
+        harm = [finding for finding in found if HARM in finding.found]
+        assert [finding.status for finding in harm] == (["warning"] if version in unsafe else []), version
+        assert all(f"pip install --upgrade {finding.check}" in finding.advice for finding in harm)
 
 
 def test_known_faults_say_why() -> None:
@@ -249,13 +274,14 @@ def test_engines_that_are_old_or_not_used(tmp_path: Path) -> None:
     there = {**SOUND, "onnxruntime": "1.22.1", "ai_edge_litert": "2.1.0", "tensorflow": "2.19.0"}
     found = examined(patient(tmp_path, try_import=libraries(there)), "engines")
     assert [(finding.check, finding.status) for finding in found] == [
-        ("onnxruntime", "warning"), ("ai-edge-litert", "ok"), ("tensorflow", "ok"), ("engines", "ok"),
+        ("onnxruntime", "warning"), ("onnxruntime", "warning"), ("ai-edge-litert", "ok"), ("tensorflow", "ok"),
+        ("engines", "ok"),
     ]  # fmt: skip
-    assert found[0].found == "1.22.1; edgecap is made for 1.23 and newer" and "not used" in found[2].found
+    assert found[0].found == "1.22.1; edgecap is made for 1.23 and newer" and "not used" in found[3].found
     assert found[-1].found == "onnx graphs run in onnxruntime, tflite graphs run in ai-edge-litert"
     # A LiteRT that is broken leaves its place to the next, and is no problem then.
     found = examined(patient(tmp_path, try_import=libraries(there, {"ai_edge_litert": "2.3.0"})), "engines")
-    assert [(finding.check, finding.status) for finding in found][1:] == [
+    assert [(finding.check, finding.status) for finding in found][2:] == [
         ("ai-edge-litert", "warning"), ("tensorflow", "ok"), ("engines", "ok"),
     ]  # fmt: skip
     assert found[-1].found == "onnx graphs run in onnxruntime, tflite graphs run in tensorflow"
@@ -373,7 +399,11 @@ def test_a_python_that_does_not_start_accuses_nobody(
     assert [finding.status for finding in found] == ["warning"]
 
     def tried(library: str, used: bool) -> Trial:
-        return replace(unknown, library=library) if library == "onnxruntime" else libraries(SOUND)(library, used)
+        return (
+            replace(unknown, library=library, version="")
+            if library == "onnxruntime"
+            else libraries(SOUND)(library, used)
+        )
 
     sick = patient(tmp_path, try_import=tried, bundle=str(recorded))
     assert statuses(examined(sick, "engines")) == [("onnxruntime", "warning"), ("engines", "warning")]

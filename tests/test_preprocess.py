@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,28 @@ def test_an_orientation_in_xmp_is_followed() -> None:
     assert (pixels_of(saved(gradient(), "PNG", pnginfo=info)) == turned).all()
 
 
+FORMS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_an_orientation_of_any_type_is_followed_as_pillow_does(order: str, kind: int, count: int) -> None:
+    """Cameras write a SHORT; there are LONGs, and several."""
+    form = order + FORMS[kind]
+    values = [struct.pack(form, *((6, 1) if each == 0 else (3, 1))[: len(FORMS[kind])]) for each in range(count)]
+    packed = b"".join(values)
+    place = 8 + 2 + 12 + 4
+    value = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(f"{order}I", place)
+    entry = struct.pack(f"{order}HHHI", 1, ExifTags.Base.Orientation, kind, count) + value + bytes(4)
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8)
+    source = saved(gradient(), "JPEG", exif=b"Exif\0\0" + head + entry + (packed if len(packed) > 4 else b""))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(source)))
+    upright.info.clear()
+    assert np.abs(pixels_of(source) - pixels_of(upright)).mean() < 2
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_broken_exif_does_not_spoil_a_photo() -> None:
     source = saved(gradient(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
@@ -144,6 +168,31 @@ def test_grey_png_of_16_bits_keeps_its_range() -> None:
     ramp = np.linspace(0, 65535, 40 * 40).reshape(40, 40).astype(np.uint16)
     pixels = pixels_of(saved(Image.fromarray(ramp), "PNG"))
     assert pixels.min() < 5 and pixels.max() > 250 and 120 < pixels.mean() < 135
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_grey_of_fewer_bits_than_it_could_have_is_not_black(bits: int, file_format: str) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 40 * 40).reshape(40, 40)
+    wanted = np.linspace(0, 255, 40 * 40).reshape(40, 40)
+    pixels = pixels_of(saved(Image.fromarray(ramp.astype(np.uint16)), file_format))
+    assert np.abs(pixels - pixels_of(Image.fromarray(wanted.astype(np.uint8)).convert("RGB"))).max() <= 3
+    assert mean_colour(saved(Image.fromarray(np.zeros((40, 40), np.uint16)), file_format)) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("bits", "most"), [(10, 60), (12, 12), (14, 5), (16, 2)])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colour_of_fewer_bits_than_it_could_have_is_not_black(bits: int, most: int, alpha: bool) -> None:
+    colours = np.asarray(gradient(64, 64)).astype(float) / 255 * (2**bits - 1)
+    bands = [colours, np.full((64, 64, 1), 65535)] if alpha else [colours]
+    rows = np.concatenate(bands, 2).astype(">u2")
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    header = struct.pack(">IIBBBBB", 64, 64, 16, 6 if alpha else 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    source = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part)) for name, part in chunks
+    )
+    assert np.abs(pixels_of(source) - pixels_of(gradient(64, 64))).mean() < most
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP"])

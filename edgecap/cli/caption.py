@@ -28,12 +28,13 @@ from edgecap.cli.options import (
     precision_option,
     threads_option,
 )
-from edgecap.errors import EXIT_FAILURE, ImageError, OptionError
+from edgecap.errors import EXIT_FAILURE, ImageError, OptionError, UnreadFormatError
 from edgecap.runtime import Caption, Captioner, Deadline, load
 from edgecap.runtime.caption import Prepared
 from edgecap.runtime.loading import AUTO
 from edgecap.runtime.manifest import set_name
-from edgecap.runtime.photo import EXTENSIONS, PhotoSource
+from edgecap.runtime.photo import PhotoSource
+from edgecap.runtime.photo_folder import Skipped, files_in
 from edgecap.runtime.photo_limits import MAX_FILE_BYTES
 from edgecap.runtime.self_check import self_check
 from edgecap.runtime.tuning import unreadable
@@ -43,12 +44,38 @@ MAX_BATCH = 256
 NOT_SURE = "not sure"
 
 
+@dataclass
+class Folder:
+    """A folder asked for: what was skipped in it, and whether there was anything else."""
+
+    path: str
+    skipped: Skipped
+    has_photos: bool = False
+
+    def skips(self, path: str, error: ImageError) -> bool:
+        """Count a file that is of a format that is not read."""
+        return isinstance(error, UnreadFormatError) and self.skipped.add(Path(path), error)
+
+    def problem(self) -> str | None:
+        """Say on stderr what was skipped, when all files were tried; what is wrong with the folder, in words."""
+        found = f"skipped {self.skipped}" if self.skipped.counts else ""
+        if not self.has_photos:
+            return f"has no photos in it{found and f': {found}'}"
+        if found:
+            fail(f"{self.path}: {found}")
+        return None
+
+
 @dataclass(frozen=True)
 class Request:
-    """One photo asked for; ``problem`` says why there is none to read."""
+    """One photo asked for; ``problem`` says why there is none to read.
+
+    ``folder`` is where it was found; a request for the folder itself comes after those for its files.
+    """
 
     path: str
     problem: str | None = None
+    folder: Folder | None = None
 
 
 @click.command()
@@ -99,12 +126,15 @@ def caption(
     IMAGE is a file, a directory (its photos, sorted, without subdirectories), or - for a photo on stdin.
     Options that are not given follow the bundle.
 
-    A photo that cannot be read is named on stderr, and the others are captioned all the same.
+    Photos are known by what they hold, whatever their names. A photo that cannot be read is named on stderr, and the
+    others are captioned all the same. What else a directory holds is counted there in one line, but for hidden files,
+    with what to do about formats that are not read. A JPEG that was cut short is captioned where three quarters of its
+    rows are there, named on stderr, and "damaged" in --json.
     Whether the graphs do here what they did where they were exported is found out once for each machine, bundle and
     version of the engine, after the first caption, and kept in the user's cache; if not, a line on stderr says so.
-    With --json, captions are {"path", "caption", "confidence", "log_prob", "tokens", "truncated", "timings_ms",
-    "bundle", "backend", "precision"}, and photos that failed {"path", "error"}; with --min-confidence, captions that
-    fall below it stay, and each has "sure", true or false.
+    With --json, captions are {"path", "caption", "confidence", "log_prob", "tokens", "truncated", "damaged",
+    "timings_ms", "bundle", "backend", "precision"}, and photos that failed {"path", "error"}; with --min-confidence,
+    captions that fall below it stay, and each has "sure", true or false.
 
     Confidence is the probability that a caption is right: that it names no wrong person, animal or colour, and that
     people who describe the photo use three in five of its words. It was calibrated for the bundle's default beam on
@@ -195,13 +225,13 @@ def expand(image: str) -> Iterator[Request]:
         yield Request(image, problem if image else "no such file")
         return
     try:
-        photos = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and not p.is_dir())
+        files, skipped = files_in(path)
     except OSError as error:
         yield Request(image, f"cannot be listed: {error.strerror}")
         return
-    if not photos:
-        yield Request(image, f"has no photos in it ({' '.join(EXTENSIONS)})")
-    yield from (Request(str(photo)) for photo in photos)
+    folder = Folder(image, skipped)
+    yield from (Request(str(file), folder=folder) for file in files)
+    yield Request(image, folder=folder)
 
 
 def is_device(path: Path) -> bool:
@@ -225,7 +255,12 @@ def captions(
         readable = [photo for photo in prepared if isinstance(photo, Prepared)]
         made = iter(captioner.caption_batch(readable, max_ms=deadline, **options))
         for request, photo in zip(batch, prepared, strict=True):
-            yield request.path, next(made) if isinstance(photo, Prepared) else photo
+            if isinstance(photo, Prepared):
+                if photo.damage:
+                    fail(f"{request.path}: {photo.damage}; captioned all the same")
+                yield request.path, next(made)
+            elif photo is not None:
+                yield request.path, photo
 
 
 def arrived(request: Request) -> PhotoSource | ImageError:
@@ -240,17 +275,25 @@ def arrived(request: Request) -> PhotoSource | ImageError:
         return ImageError(STDIN, f"stdin cannot be read: {error.strerror}")
 
 
-def prepare(captioner: Captioner, request: Request, source: PhotoSource | ImageError) -> Prepared | str:
-    """The photo read from ``source`` and preprocessed, or the problem with it."""
+def prepare(captioner: Captioner, request: Request, source: PhotoSource | ImageError) -> Prepared | str | None:
+    """The photo read from ``source`` and preprocessed, or the problem with it; ``None`` for what is skipped."""
+    folder = request.folder
     if request.problem is not None:
         return request.problem
     if isinstance(source, ImageError):
         return source.problem
+    if folder is not None and request.path == folder.path:
+        return folder.problem()
     try:
         with no_remarks():
-            return captioner.prepare(source)
+            photo: Prepared | str = captioner.prepare(source)
     except ImageError as error:
-        return error.problem
+        if folder is not None and folder.skips(request.path, error):
+            return None
+        photo = error.problem
+    if folder is not None:
+        folder.has_photos = True
+    return photo
 
 
 @contextmanager
@@ -284,6 +327,7 @@ def record(captioner: Captioner, result: Caption | str, min_confidence: float | 
         "log_prob": result.log_prob,
         "tokens": list(result.tokens),
         "truncated": result.truncated,
+        "damaged": result.damaged,
         "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
         "bundle": captioner.bundle.manifest.label,
         "backend": captioner.backend.name,

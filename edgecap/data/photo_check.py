@@ -19,8 +19,10 @@ def photo_problem(path: Path) -> str | None:
     try:
         if not path.is_file():  # a pipe would be waited for
             return "is no file" if path.exists() else "is missing"
-        with opened(path, draft_size=_SMALLEST_DRAFT) as image:
-            to_rgb(image)
+        with opened(path, draft_size=_SMALLEST_DRAFT) as photo:
+            to_rgb(photo.image)
+            if photo.damage:
+                return photo.damage
     except ImageError as error:
         return error.problem
     except OSError as error:  # a name that is longer than any can be

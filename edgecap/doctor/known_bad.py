@@ -1,4 +1,4 @@
-"""Versions of the engines that do not work somewhere: as their maintainers or many users say, or as was measured."""
+"""Versions of libraries that do not work somewhere, or can be harmed: as their maintainers say, or as was measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class KnownBad:
     numpy: str | None = None  # this and newer
 
     def concerns(self, engine: Trial, patient: Patient) -> bool:
-        """Whether this engine has the fault on this machine; not where a version or the processor is unknown."""
+        """Whether this library has the fault on this machine; not where a version or the processor is unknown."""
         if engine.package != self.package or self.architecture not in (None, patient.platform.architecture):
             return False
         if not _between(engine.version, self.first, self.fixed):
@@ -71,6 +71,28 @@ KNOWN_BAD = (
         reason="1.21 to 1.24 compute some int8 products wrongly on processors with AMX; edgecap's bundles avoid them",
         advice="pip install 'onnxruntime>=1.25', for the sake of other models",
     ),
+    # The releases' notes: 1.28.3 of 2026-10-02 and 1.30.1 of 2026-10-29 repair what any graph could do that an earlier
+    # one loads, such as pull requests 32609, 32610, 32611 and 32679. Many more such repairs stand in 1.25 to 1.28.
+    *(
+        KnownBad(
+            package="onnxruntime",
+            first=first,
+            fixed=fixed,
+            status="warning",
+            reason="a graph that is made to harm can have this release read and write where it must not",
+            advice="pip install --upgrade onnxruntime, or load no bundles of strangers",
+        )
+        for first, fixed in (("0", "1.28.3"), ("1.29", "1.30.1"))
+    ),
+    # Measured: a JPEG of 265 kB whose EXIF directory claims the same bytes over and over takes 5.5 GB in 11 and 12.
+    # edgecap itself keeps a JPEG's EXIF data from Pillow, but not that of other formats.
+    KnownBad(
+        package="pillow",
+        fixed="13",
+        status="warning",
+        reason="a small photo that is made to harm can have releases before 13 take gigabytes of memory",
+        advice="pip install --upgrade pillow",
+    ),
     # microsoft/onnxruntime issue 21063
     KnownBad(
         package="onnxruntime",
@@ -101,5 +123,5 @@ KNOWN_BAD = (
 
 
 def known_faults(engine: Trial, patient: Patient) -> list[KnownBad]:
-    """What is known of this engine here."""
+    """What is known of this library here."""
     return [fault for fault in KNOWN_BAD if fault.concerns(engine, patient)]

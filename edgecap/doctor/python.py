@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgecap.doctor.known_bad import known_faults
 from edgecap.doctor.patient import Patient, Platform
 from edgecap.doctor.report import Finding, Status, ok, problem, warning
 from edgecap.doctor.trial import Trial
@@ -100,8 +101,10 @@ def numpy(patient: Patient) -> Iterator[Finding]:
 
 
 def pillow(patient: Patient) -> Iterator[Finding]:
-    """Whether it can be imported."""
+    """Whether it can be imported, and what is known against it."""
     yield _library(patient.pillow)
+    for fault in known_faults(patient.pillow, patient):
+        yield Finding(patient.pillow.package, fault.status, fault.reason, fault.advice)
 
 
 def _library(trial: Trial) -> Finding:

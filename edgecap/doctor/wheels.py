@@ -47,7 +47,7 @@ WHEELS = (
 )
 
 # As pyproject.toml asks for them; tflite-runtime's is the one that was tried.
-OLDEST = {"numpy": "1.26", "pillow": "11", "onnxruntime": "1.23", "ai-edge-litert": "2.1", "tflite-runtime": "2.14"}
+OLDEST = {"numpy": "1.26", "pillow": "13", "onnxruntime": "1.23", "ai-edge-litert": "2.1", "tflite-runtime": "2.14"}
 EXTRAS = {"onnxruntime": "edgecap[onnx]", "ai-edge-litert": "edgecap[tflite]"}
 
 

@@ -10,7 +10,7 @@ from edgecap.data.photo_check import readable_paths
 from edgecap.errors import DataError
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.teachers import load_teacher
-from edgecap.runtime.photo import EXTENSIONS
+from edgecap.runtime.photo_folder import photos_in
 from edgecap.training.config import TrainConfig
 from edgecap.training.distillation import DistillationStage, TaughtPhotos
 from edgecap.training.language import LanguageStage
@@ -65,7 +65,7 @@ def photos_of(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(folder, "no such folder of photos")
     omissions = Omissions(folder)
-    listed = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
+    listed, _ = photos_in(folder)
     photos = list(readable_paths(listed, omissions))
     omissions.report()
     if not photos:

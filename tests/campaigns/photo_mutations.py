@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw, features
+
+from campaigns.photo_structures import change_directory, change_jpeg_header, repeat_scan
 
 SIDES = (40, 24)  # pixels: width, height
 INTERESTING = (0, 1, 2, 15, 16, 17, 127, 128, 255, 256, 4096, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31)
@@ -35,6 +37,10 @@ KINDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     *(("TIFF", "RGB", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
     ("TIFF", "1", {"compression": "group4"}),
     ("TIFF", "RGB", {"big_tiff": True}),
+    ("TIFF", "RGB", {"compression": "jpeg", "strip_size": 40 * 3 * 8}),
+    *(("PPM", mode, {}) for mode in ("1", "L", "RGB")),
+    *((("AVIF", mode, {"speed": 10}) for mode in ("RGB", "RGBA")) if features.check("avif") else ()),
+    *((("JPEG2000", mode, {}) for mode in ("L", "RGB", "RGBA")) if features.check("jpg_2000") else ()),
 )
 WITH_EXIF = ("JPEG", "PNG", "WEBP", "TIFF")
 
@@ -220,4 +226,8 @@ _DAMAGES: tuple[Callable[[bytes, random.Random, list[bytes]], bytes], ...] = (
     _insert_noise,
     _splice,
     _only_a_beginning,
+    change_directory,
+    change_directory,
+    change_jpeg_header,
+    repeat_scan,
 )
