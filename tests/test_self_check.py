@@ -11,6 +11,7 @@ from conftest import edgecap, edgecap_here
 from golden_bundle import edit_golden, write_golden
 
 from edgecap.bench import report
+from edgecap.bench.others import OthersWatch
 from edgecap.runtime import load, self_check, verification
 
 Photo = Callable[..., Path]
@@ -115,6 +116,7 @@ def test_a_sweep_leaves_out_what_is_wrong_here(
 ) -> None:
     monkeypatch.setenv("EDGECAP_TUNING", str(tmp_path / "tuning.json"))
     monkeypatch.setattr(report, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(OthersWatch, "cores", lambda self: 0.0)
     sweep = ("bench", photo("red.jpg", "red"), "--bundle", strange, "--backend", "onnx", "--threads", "1", "--sweep")
     code, out, err = edgecap_here(*sweep, "--captions", 5)
     assert code == 0 and "fastest: onnx fp32" in out[-1]
