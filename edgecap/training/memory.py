@@ -11,8 +11,8 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> None:
     """Have glibc's malloc do so, in this process, from now on; where there is another one, nothing happens.
 
-    Otherwise each large tensor of a step is mapped anew, and the system clears its pages one by one: on a CPU a sixth
-    of the time of training a ShuffleNetV2, and a third of an EfficientNet-Lite0's.
+    Otherwise large tensors of each step are mapped anew, and the system clears their pages one by one: on a CPU much of
+    the time of training an EfficientNet-Lite0 (``edgecap.benchmarks.training_speed --give-memory-back``).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
