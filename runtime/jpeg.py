@@ -123,13 +123,13 @@ def read_jpeg(content: bytes) -> Jpeg:
             raise JpegError("it ends before its picture begins")
         code, start = content[match.end() - 1], match.end() - 2
         place = match.end()
+        count += 1
+        if count > MAX_SEGMENTS:
+            raise JpegError(f"its parts are too many: {MAX_SEGMENTS} are allowed")
         if 0xD0 <= code <= 0xD7 or code == 0x01:
             continue
         if code in (_SOI, _EOI):
             raise JpegError("it ends before its picture begins" if code == _EOI else "it begins twice")
-        count += 1
-        if count > MAX_SEGMENTS:
-            raise JpegError(f"its parts are too many: {MAX_SEGMENTS} are allowed")
         segment = _segment(content, place)
         place += 2 + len(segment)
         if code in _FRAMES:
@@ -192,7 +192,7 @@ def _read_scans(jpeg: Jpeg, content: bytes, first: int, count: int) -> None:
         whole = match is not None and content[match.end() - 1] in (*_AFTER_A_SCAN, _EOI)
         jpeg.scans.append(Scan(components, jpeg.blocks_of(components), whole))
         # Downloads that were broken off, and what is recovered from disks, may go on as zeros.
-        end = match.end() - 2 if match else len(content.rstrip(b"\0"))
+        end = match.end() - 2 if match else _end_of(content)
         if jpeg.has_one_scan or not whole:
             jpeg.is_torn = not whole
             break
@@ -201,6 +201,17 @@ def _read_scans(jpeg: Jpeg, content: bytes, first: int, count: int) -> None:
     if len(jpeg.scans) > MAX_SCANS or count > MAX_SEGMENTS:
         raise JpegError(f"it has too many parts, {MAX_SCANS} scans are allowed")
     jpeg.body = memoryview(content)[first:end]
+
+
+def _end_of(content: bytes) -> int:
+    """Where the zeros begin that it ends with."""
+    end = len(content)
+    while end:
+        start = max(0, end - 2**20)
+        if kept := len(content[start:end].rstrip(b"\0")):
+            return start + kept
+        end = start
+    return 0
 
 
 def _markers(content: bytes, place: int) -> Iterator[tuple[int, int, int]]:

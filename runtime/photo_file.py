@@ -23,10 +23,13 @@ from edgecap.runtime.jpeg2000 import check_jpeg2000
 from edgecap.runtime.jpeg_rows import MIN_SHARE, image_of, share_of_rows
 from edgecap.runtime.photo_kinds import Kind, kind_of
 from edgecap.runtime.photo_limits import (
+    MAX_COMMENTS,
+    MAX_PART,
     Cost,
     MeteredFile,
     check,
     check_size,
+    codec,
     cost_of_image,
     cost_of_jpeg,
     metered,
@@ -70,7 +73,30 @@ def opened_file(file: IO[bytes], name: Source, draft_size: int | None) -> Opened
     check_size(image)
     check_sides(image.size, name)
     check(cost + cost_of_image(image, stream.size), image.size)
+    if codec(image) == "ppm_plain":
+        _check_comments(stream)
     return Opened(image)
+
+
+def _check_parts(file: MeteredFile) -> None:
+    """Of a PNG. What is not pixels Pillow holds several times over."""
+    place = 8
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">I4s", head)
+        if length > MAX_PART and kind != b"IDAT":
+            raise Image.DecompressionBombError(f"a part of it has {length >> 20} MB, {MAX_PART >> 20} are allowed")
+        place += 12 + length
+
+
+def _check_comments(file: MeteredFile) -> None:
+    file.seek(0)
+    comments = sum(content.count(b"#") for content in iter(lambda: file.read(2**20), b""))
+    if comments > MAX_COMMENTS:
+        raise ValueError(f"it has {comments} comments, {MAX_COMMENTS} are allowed")
 
 
 def check_sides(size: tuple[int, int], name: Source) -> None:
@@ -89,6 +115,8 @@ def _opened(kind: Kind, file: MeteredFile) -> tuple[Image.Image, Cost]:
         return cast(Image.Image, import_module("pi_heif").HeifImageFile(stream)), cost
     if kind is kinds.TIFF:
         cost = cost_of_tiff(read_directory(stream, file.size), stream)
+    elif kind is kinds.PNG and file.size > MAX_PART:
+        _check_parts(file)
     elif kind is kinds.JPEG_2000:
         check_jpeg2000(stream, file.size)
     # Else Pillow would import all of its formats to know those that it does not always have at hand.

@@ -20,6 +20,8 @@ MAX_PIXELS = 178_956_970  # the number above which Pillow, too, refuses; a JPEG'
 MAX_MEMORY = 2**30  # bytes that reading a photo may take, at most
 SHARE_OF_MEMORY = 0.75  # of what the machine has free, that it may take
 MAX_SECONDS = 4.0  # of a desktop's core, by the prices below
+MAX_PART = 2**24  # bytes of a part of a PNG that is no pixels, which Pillow holds several times over
+MAX_COMMENTS = 100  # of a PPM that is text; Pillow's time grows with their square
 MAX_READS = 300_000  # by which Pillow parses a file: some three for each chunk of a PNG
 
 _HARMLESS = 2**26  # bytes, below which nobody asks what is free

@@ -145,6 +145,13 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "comments of a GIF": (lambda: gif_of_comments(255, 40_000), "(32, 32)"),
     "small comments of a GIF": (lambda: gif_of_comments(1, 5_000_000), "its parts are too many"),
+    "comments of a PPM": (
+        lambda: b"P2 64 64 255\n" + b"#x\n" * 10**6 + b"7 " * 4096,
+        "1000000 comments, 100 are allowed",
+    ),
+    "a large text": (lambda: png(png_chunk(b"iTXt", b"a\0\0\0\0\0" + bytes(10**8))), "a part of it has 95 MB"),
+    "markers alone": (lambda: with_segments(b"\xff\xd0", 10**7), "its parts are too many"),
+    "zeros after a torn end": (lambda: bytes(jpeg(64, 64))[:-2] + bytes(10**8), "is cut short"),
     "run lengths": (lambda: rle_bmp(13_000), "s on a desktop computer, 4 are allowed"),
 }
 
