@@ -13,6 +13,7 @@ from PIL import Image
 from edgecap.runtime.backend import FloatArray
 from edgecap.runtime.exif import orientation
 from edgecap.runtime.fields import Fields
+from edgecap.runtime.not_a_photo import why_not_a_photo
 from edgecap.runtime.photo import PhotoSource, opened, to_rgb, upright
 
 Triple = tuple[float, float, float]
@@ -84,15 +85,33 @@ def load_image(source: PhotoSource, config: PreprocessConfig) -> Image.Image:
 
     An RGB image that has this size already keeps its pixels. Raises :class:`~edgecap.errors.ImageError`.
     """
+    return _loaded(source, config)[0]
+
+
+def look_and_load(source: PhotoSource, config: PreprocessConfig) -> tuple[FloatArray, str | None]:
+    """``source`` as :func:`to_tensor` makes it, and in words why it is no photo, or ``None`` for one that is."""
+    image, seen, size = _loaded(source, config)
+    return normalize(np.asarray(image)[np.newaxis], config), why_not_a_photo(np.asarray(seen), size)
+
+
+def pixels_to_judge(source: PhotoSource, config: PreprocessConfig) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """What :func:`~edgecap.runtime.not_a_photo.why_not_a_photo` takes. Raises :class:`~edgecap.errors.ImageError`."""
+    _, seen, size = _loaded(source, config)
+    return np.asarray(seen), size
+
+
+def _loaded(source: PhotoSource, config: PreprocessConfig) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    """The image of the target's size; the same or, where that has fewer pixels, the one of ``source``; its size."""
     target = (config.size, config.size)
     with opened(source, draft_size=round(_DRAFT_SCALE * config.size)) as image:
         rgb = to_rgb(image)
         # Not before it is decoded: a PNG may say it last, and Pillow turns a TIFF by itself then.
         turn = orientation(image) if config.exif_orientation else 1
-        if rgb.size != target:
-            rgb = rgb.resize(target, _FILTERS[config.filter], reducing_gap=_REDUCING_GAP)
+        size = rgb.size
+        small = rgb if size == target else rgb.resize(target, _FILTERS[config.filter], reducing_gap=_REDUCING_GAP)
         # Squashing to a square and turning may change places, and the small image is the cheaper one to turn.
-        return upright(rgb, turn)
+        image_of_size = upright(small, turn)
+        return image_of_size, rgb if size[0] * size[1] < config.size**2 else image_of_size, size
 
 
 def normalize(pixels: NDArray[np.uint8], config: PreprocessConfig) -> FloatArray:

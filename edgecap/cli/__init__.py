@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import json
 import sys
 from dataclasses import dataclass
 
@@ -96,6 +97,11 @@ class LazyGroup(click.Group):
 def fail(message: str) -> None:
     """Write ``message`` to stderr as the one line that users and scripts see of an error."""
     click.echo(f"edgecap: {one_line(message)}", err=True)
+
+
+def json_text(document: object) -> str:
+    """``document`` as one line of JSON, which has no word for what is not finite."""
+    return json.dumps(document, allow_nan=False)
 
 
 def one_line(text: str) -> str:

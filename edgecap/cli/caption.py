@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-import math
 import os
 import sys
 import warnings
@@ -17,7 +15,8 @@ from typing import Any
 
 import click
 
-from edgecap.cli import fail, one_line
+from edgecap.cli import fail, json_text, one_line
+from edgecap.cli.caption_output import check_min_confidence, record, said
 from edgecap.cli.options import (
     backend_option,
     beam_option,
@@ -27,16 +26,15 @@ from edgecap.cli.options import (
     precision_option,
     threads_option,
 )
-from edgecap.errors import EXIT_FAILURE, ImageError, OptionError
+from edgecap.errors import EXIT_FAILURE, ImageError
 from edgecap.runtime import Caption, Captioner, Deadline, load
 from edgecap.runtime.caption import Prepared
-from edgecap.runtime.manifest import set_name
+from edgecap.runtime.generation import MAX_BEAM
 from edgecap.runtime.photo import EXTENSIONS, PhotoSource
 from edgecap.runtime.photo_limits import MAX_FILE_BYTES
 
 STDIN = "-"
 MAX_BATCH = 256
-NOT_SURE = "not sure"
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,12 @@ class Request:
     metavar="N",
     help="Have each caption ready N milliseconds after its photo began to be read, with the best words so far.",
 )
+@click.option(
+    "--n-best",
+    type=click.IntRange(1, MAX_BEAM),
+    metavar="N",
+    help="Print the N best captions, a line each, best first; no more than --beam.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def caption(
     images: tuple[str, ...],
@@ -88,6 +92,7 @@ def caption(
     batch_size: int,
     min_confidence: float | None,
     max_ms: float | None,
+    n_best: int | None,
     as_json: bool,
 ) -> None:
     """Describe photos, in one line each: "path: caption", or only the caption when one photo is asked for.
@@ -96,9 +101,13 @@ def caption(
     Options that are not given follow the bundle.
 
     A photo that cannot be read is named on stderr, and the others are captioned all the same.
-    With --json, captions are {"path", "caption", "confidence", "log_prob", "tokens", "truncated", "timings_ms",
-    "bundle", "backend", "precision"}, and photos that failed {"path", "error"}; with --min-confidence, captions that
-    fall below it stay, and each has "sure", true or false.
+    What is no photo, but one colour, noise, a flat drawing or a strip thinner than 1:8, is "not a photo".
+
+    With --json, captions are {"path", "caption", "reason", "confidence", "log_prob", "tokens", "truncated",
+    "timings_ms", "bundle", "backend", "precision"}, and photos that failed {"path", "error"}. What is no photo has
+    null for "caption" and "log_prob", and what it is in "reason", which is null beside a caption. With
+    --min-confidence, captions that fall below it stay, and each has "sure", true or false. With --n-best, each has
+    "n_best", a list of {"text", "log_prob", "tokens"}, best first.
 
     Confidence is the probability that a caption is right: that it names no wrong person, animal or colour, and that
     people who describe the photo use three in five of its words. It was calibrated for the bundle's default beam on
@@ -108,11 +117,11 @@ def caption(
     without a confidence, so that it is never sure. --max-ms counts for each photo from where it begins to be read, for
     the photos of a batch together from where the first of them does, and for one on stdin from where it has arrived; no
     word is begun that would end too late if it took as long as the last. The photo, the encoder and one word take
-    their time in any case.
+    their time in any case. Fewer than three words are "not sure", and "caption" is null.
 
     \b
     Exit status:
-      0    every photo was captioned
+      0    every photo was captioned, or is none
       1    some photos, or the bundle, could not be read
       2    wrong usage
       130  interrupted
@@ -125,7 +134,7 @@ def caption(
     with load(bundle, backend=backend, precision=precision, threads=threads) as captioner:
         for note in captioner.notes:
             fail(note)
-        choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty}
+        choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty, "n_best": n_best}
         options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         captioner.options(**options)  # an option that cannot work is found before the first photo is read
         check_min_confidence(captioner, min_confidence)
@@ -137,29 +146,12 @@ def caption(
                 failed = True
                 fail(f"{path}: {result}")
             if as_json:
-                click.echo(json.dumps({"path": path, **record(captioner, result, min_confidence)}))
+                click.echo(json_text({"path": path, **record(captioner, result, min_confidence, n_best is not None)}))
             elif isinstance(result, Caption):
-                text = result.text if is_sure(result, min_confidence) else NOT_SURE
-                click.echo(one_line(text if bare else f"{path}: {text}"))
+                for text in said(result, min_confidence):
+                    click.echo(one_line(text if bare else f"{path}: {text}"))
     if failed:
         sys.exit(EXIT_FAILURE)
-
-
-def check_min_confidence(captioner: Captioner, least: float | None) -> None:
-    """Raise :class:`OptionError` for a limit that no caption of this captioner can be held against."""
-    if least is None:
-        return
-    if math.isnan(least):
-        raise OptionError("--min-confidence must be between 0 and 1, not nan")
-    if captioner.calibration is None:
-        graphs = set_name(captioner.runtime, captioner.precision)
-        label = captioner.bundle.manifest.label
-        raise OptionError(f"--min-confidence: {label} has no calibration for {graphs}: export the bundle with --data")
-
-
-def is_sure(caption: Caption, least: float | None) -> bool:
-    """Whether the caption is as likely right as was asked for."""
-    return least is None or (caption.confidence is not None and caption.confidence >= least)
 
 
 def expand(image: str) -> Iterator[Request]:
@@ -226,28 +218,3 @@ def no_remarks() -> Iterator[None]:
             with Path(os.devnull).open("wb") as nothing:
                 os.dup2(nothing.fileno(), 2)
         yield
-
-
-def record(captioner: Captioner, result: Caption | str, min_confidence: float | None) -> dict[str, Any]:
-    """What ``--json`` says of a photo beside its path."""
-    if isinstance(result, str):
-        return {"error": result}
-    timings = result.timings
-    milliseconds = {
-        "preprocess": timings.preprocess_ms,
-        "encoder": timings.encoder_ms,
-        "steps": timings.steps_ms,
-        "total": timings.total_ms,
-    }
-    return {
-        "caption": result.text,
-        "confidence": result.confidence,
-        **({} if min_confidence is None else {"sure": is_sure(result, min_confidence)}),
-        "log_prob": result.log_prob,
-        "tokens": list(result.tokens),
-        "truncated": result.truncated,
-        "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
-        "bundle": captioner.bundle.manifest.label,
-        "backend": captioner.backend.name,
-        "precision": captioner.precision,
-    }
