@@ -79,7 +79,8 @@ def _session(
     # Threads that spin between the many short steps burn the board's power for little time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # Its fallback would try the same once more, and print to stdout that it does.
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # its exceptions share no base but Exception
         raise UnsupportedGraphError(source, _name(onnxruntime), brief(error)) from error
     found = ({tensor.name for tensor in session.get_inputs()}, {tensor.name for tensor in session.get_outputs()})
