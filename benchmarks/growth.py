@@ -26,7 +26,7 @@ from edgecap.export.recipe import ExportRecipe
 from edgecap.model.captioner import CaptionModel
 from edgecap.model.checkpoint import Checkpoint, save_checkpoint
 from edgecap.model.dims import preset_dims
-from edgecap.runtime import Captioner, load
+from edgecap.runtime import Caption, Captioner, load
 from edgecap.runtime.bundle import Bundle
 from edgecap.runtime.machine import machine
 from edgecap.runtime.probes import usable_cores
@@ -58,8 +58,11 @@ def curves(bundle: Path, data: Path, folder: Path) -> Iterator[tuple[str, Curve]
 
 def _caption(captioner: Captioner, photos: Sequence[Path], beam: int) -> tuple[Contestant, int]:
     """As many captions as photos, and how many these are."""
-    length = {"min_length": WORDS_SAID, "max_length": WORDS_SAID}
-    return Contestant("", "", lambda: captioner.caption_batch(photos, beam=beam, **length)), len(photos)
+
+    def captions() -> list[Caption]:
+        return captioner.caption_batch(photos, beam=beam, min_length=WORDS_SAID, max_length=WORDS_SAID)
+
+    return Contestant("", "", captions), len(photos)
 
 
 def _rates(contestants: Mapping[float, tuple[Contestant, int]]) -> Curve:

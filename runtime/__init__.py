@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgecap.runtime.caption import Caption, Prepared, Timings
+    from edgecap.runtime.caption import Alternative, Caption, Prepared, Timings
     from edgecap.runtime.captioner import Captioner
     from edgecap.runtime.deadline import Deadline
     from edgecap.runtime.loading import load
 
-__all__ = ["Caption", "Captioner", "Deadline", "Prepared", "Timings", "load"]
+__all__ = ["Alternative", "Caption", "Captioner", "Deadline", "Prepared", "Timings", "load"]
 
 _HOMES = {
+    "Alternative": "caption",
     "Caption": "caption",
     "Captioner": "captioner",
     "Deadline": "deadline",
@@ -31,3 +32,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """What there is to be imported, imported or not."""
+    return sorted({*globals(), *_HOMES})

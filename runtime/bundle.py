@@ -6,6 +6,7 @@ The parts of the schema are here for the exporter too: :class:`Manifest`, :class
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -117,6 +118,11 @@ class Bundle:
         except ValueError as error:
             raise BundleError(self.path, f"has a wrong generation.json: {error}") from error
 
+    @property
+    def embedded(self) -> bool:
+        """Whether it comes with the package."""
+        return self.path.resolve().is_relative_to(_EMBEDDED.resolve())
+
     def read(self, entry: FileEntry) -> bytes:
         """The content of a file, verified. Raises :class:`BundleError` when it is not what the manifest says."""
         return read_file(self.path, entry)
@@ -165,6 +171,8 @@ def find_bundle(name_or_path: str | Path | None = None) -> Path:
     which says what bundles are embedded.
     """
     given = DEFAULT_BUNDLE if name_or_path is None else name_or_path
+    if not isinstance(given, str | os.PathLike):
+        raise BundleError("bundle", f"must be a name or a directory, not {given!r:.60}")
     places = [] if name_or_path is None else [Path(given)]
     if isinstance(given, str) and Path(given).name == given:
         places.append(_EMBEDDED / given)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from edgecap.runtime.backend import FloatArray
 
+MIN_WORDS = 3  # of a sentence that the deadline cut: fewer, "A dog", say nothing of what is to be seen
+
 
 def milliseconds_since(start: float) -> float:
     """The time since ``time.perf_counter()`` gave ``start``."""
@@ -28,10 +30,20 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """One of the best sentences that the search found."""
+
+    text: str
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    log_prob: float  # natural logarithm, the sum over the words and the end of the sentence
+
+
+@dataclass(frozen=True)
 class Caption:
     """A sentence for a photo, and how it came about."""
 
-    text: str
+    text: str  # empty where there is a reason to say none
     tokens: tuple[str, ...]
     token_ids: tuple[int, ...]
     log_prob: float  # natural logarithm, the sum over the words and the end of the sentence
@@ -43,6 +55,10 @@ class Caption:
     # training set.
     confidence: float | None = field(default=None, compare=False)
     damaged: bool = False  # the photo is a JPEG that was cut short: what is missing of it, at most a quarter, was grey
+    # Why there is no sentence: "not a photo: " and what it is instead, which was not captioned; "not sure: " and what
+    # happened. None where there is one.
+    reason: str | None = None
+    n_best: tuple[Alternative, ...] = ()  # as many as were asked for, or could be found, best first; else empty
 
 
 @dataclass(frozen=True)
@@ -52,3 +68,4 @@ class Prepared:
     tensor: FloatArray
     preprocess_ms: float
     damage: str = ""  # in words, what is missing of a JPEG that was cut short; empty for a whole photo
+    reason: str | None = None  # why it is no photo, and gets no sentence; None for one that is

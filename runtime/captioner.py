@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
-from edgecap.errors import EngineError
+from edgecap.errors import EngineError, ImageError
+from edgecap.runtime.arguments import one_of, photo_list
 from edgecap.runtime.backend import Backend, Encoded
 from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.caption import Caption, Prepared, Timings, milliseconds_since
+from edgecap.runtime.caption import Caption, Prepared, milliseconds_since
 from edgecap.runtime.confidence import Calibration
 from edgecap.runtime.deadline import Deadline
 from edgecap.runtime.decoding import Hypothesis, decode
 from edgecap.runtime.generation import DecodingOptions
+from edgecap.runtime.graph_outputs import ENCODER_AXES, checked
 from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import PhotoSource
-from edgecap.runtime.preprocess import load_damaged, normalize
+from edgecap.runtime.preprocess import look_and_load
+from edgecap.runtime.telling import Teller
 
 Photo = PhotoSource | Prepared
 
@@ -75,6 +78,7 @@ class Captioner:
         max_length: int | None = None,
         length_penalty: float | None = None,
         min_length: int | None = None,
+        n_best: int | None = None,
     ) -> DecodingOptions:
         """The bundle's defaults with these changes. Raises :class:`~edgecap.errors.OptionError`."""
         return self.bundle.generation.options(
@@ -83,14 +87,14 @@ class Captioner:
             length_penalty=length_penalty,
             min_length=min_length,
             max_length=max_length,
+            n_best=n_best,
         )
 
     def prepare(self, photo: PhotoSource) -> Prepared:
         """Read and preprocess a photo, to be captioned later. Raises :class:`~edgecap.errors.ImageError`."""
         start = time.perf_counter()
-        image, damage = load_damaged(photo, self.bundle.preprocess)
-        tensor = normalize(np.asarray(image)[np.newaxis], self.bundle.preprocess)
-        return Prepared(tensor, milliseconds_since(start), damage)
+        tensor, reason, damage = look_and_load(photo, self.bundle.preprocess)
+        return Prepared(tensor, milliseconds_since(start), damage, reason)
 
     def caption(
         self,
@@ -100,14 +104,20 @@ class Captioner:
         max_length: int | None = None,
         length_penalty: float | None = None,
         min_length: int | None = None,
+        n_best: int | None = None,
         max_ms: float | Deadline | None = None,
     ) -> Caption:
-        """Describe one photo: a path, bytes, a binary file, a PIL image, or a uint8 RGB array (H, W, 3).
+        """Describe one photo: a path, bytes, a binary file, a PIL image, or an array of pixels.
+
+        An array is grey, RGB or RGBA, of 8 or 16 bits: uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4). What is no
+        photo, but one colour, noise, a strip or a flat drawing, gets an empty text, and why in ``Caption.reason``.
+
+        With ``n_best`` the caption has that many sentences, or as many as the beam found, in ``Caption.n_best``.
 
         With ``max_ms`` the caption is ready about that many milliseconds after the call began, reading the photo
         included, or after the :class:`~edgecap.runtime.deadline.Deadline` began that stands in its place. The search
         ends before a decoder step that would be too late, with its best hypothesis so far; what the photo, the encoder
-        and the first step take is always taken.
+        and the first step take is always taken. Fewer than three words are no text, and ``Caption.reason`` says so.
 
         Raises :class:`~edgecap.errors.ImageError` for a photo that cannot be read,
         :class:`~edgecap.errors.OptionError` for an option that cannot work, and
@@ -119,43 +129,99 @@ class Captioner:
             max_length=max_length,
             length_penalty=length_penalty,
             min_length=min_length,
+            n_best=n_best,
             max_ms=max_ms,
         )[0]
 
+    @overload
     def caption_batch(
         self,
-        photos: Sequence[Photo],
+        photos: Iterable[Photo],
         *,
         beam: int | None = None,
         max_length: int | None = None,
         length_penalty: float | None = None,
         min_length: int | None = None,
+        n_best: int | None = None,
         max_ms: float | Deadline | None = None,
-    ) -> list[Caption]:
+        on_error: Literal["raise"] = "raise",
+    ) -> list[Caption]: ...
+
+    @overload
+    def caption_batch(
+        self,
+        photos: Iterable[Photo],
+        *,
+        beam: int | None = None,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+        min_length: int | None = None,
+        n_best: int | None = None,
+        max_ms: float | Deadline | None = None,
+        on_error: Literal["return"],
+    ) -> list[Caption | ImageError]: ...
+
+    def caption_batch(
+        self,
+        photos: Iterable[Photo],
+        *,
+        beam: int | None = None,
+        max_length: int | None = None,
+        length_penalty: float | None = None,
+        min_length: int | None = None,
+        n_best: int | None = None,
+        max_ms: float | Deadline | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> list[Caption] | list[Caption | ImageError]:
         """Describe several photos, which share the decoder steps; as :meth:`caption`, in the order of ``photos``.
 
         ``max_ms`` is for all of them together.
 
-        The first photo that cannot be read raises its error and nothing is captioned: :meth:`prepare` photos that
-        are in doubt one by one, and pass what it returns.
+        The first photo that cannot be read raises its error and nothing is captioned; with ``on_error="return"`` the
+        error stands in the place of its caption.
         """
         backend = self.backend
+        several = photo_list(photos)
+        one_of("on_error", on_error, ("raise", "return"))
         deadline = max_ms if max_ms is None or isinstance(max_ms, Deadline) else Deadline(max_ms)
-        options = self.options(beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length)
-        prepared = [photo if isinstance(photo, Prepared) else self.prepare(photo) for photo in photos]
-        if not prepared:
-            return []
-        start = time.perf_counter()
-        encoded = backend.encode(np.concatenate([photo.tensor for photo in prepared]))  # (N, 3, S, S)
-        self._check_dims(encoded)
-        encoder_ms = milliseconds_since(start) / len(prepared)
-        start = time.perf_counter()
-        hypotheses = decode(backend, encoded, self.bundle.vocabulary, options, deadline)
-        steps_ms = milliseconds_since(start) / len(prepared)
-        return [
-            self._caption(best, self._confidence(best, options), photo, encoder_ms, steps_ms)
-            for photo, (best, *_) in zip(prepared, hypotheses, strict=True)
-        ]
+        options = self.options(
+            beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length, n_best=n_best
+        )
+        prepared = [self._prepared(photo, on_error) for photo in several]
+        made = iter(self._captions(backend, prepared, options, deadline, n_best is not None))
+        return [photo if isinstance(photo, ImageError) else next(made) for photo in prepared]
+
+    def _prepared(self, photo: Photo, on_error: str) -> Prepared | ImageError:
+        try:
+            return photo if isinstance(photo, Prepared) else self.prepare(photo)
+        except ImageError as error:
+            if on_error == "raise":
+                raise
+            return error
+
+    def _captions(
+        self,
+        backend: Backend,
+        prepared: Sequence[Prepared | ImageError],
+        options: DecodingOptions,
+        deadline: Deadline | None,
+        alternatives: bool,
+    ) -> Iterator[Caption]:
+        """The captions of those that were read, in order."""
+        read = [photo for photo in prepared if isinstance(photo, Prepared)]
+        images = [photo.tensor for photo in read if photo.reason is None]
+        teller = Teller(self.bundle, self.calibration, options)
+        found: Iterator[list[Hypothesis]] = iter(())
+        if images:
+            start = time.perf_counter()
+            encoded = backend.encode(np.concatenate(images))  # (N, 3, S, S)
+            self._check_dims(encoded)
+            encoder_ms = milliseconds_since(start) / len(images)
+            start = time.perf_counter()
+            found = iter(decode(backend, encoded, self.bundle.vocabulary, options, deadline))
+            teller = replace(teller, encoder_ms=encoder_ms, steps_ms=milliseconds_since(start) / len(images))
+        for photo in read:
+            yield teller.caption(photo, next(found), alternatives) if photo.reason is None else teller.nothing(photo)
 
     def close(self) -> None:
         """Free the engine's memory, after the captions that other threads are making. Closing twice is harmless."""
@@ -178,32 +244,5 @@ class Captioner:
 
     def _check_dims(self, encoded: Encoded) -> None:
         dims = self.bundle.manifest.dims
-        if encoded.features.shape[1:] != (dims.locations, dims.feature_dim):
-            shape = tuple(encoded.features.shape[1:])
-            raise EngineError(
-                f"the encoder made features {shape}, the manifest says {dims.locations, dims.feature_dim}"
-            )
-
-    def _confidence(self, best: Hypothesis, options: DecodingOptions) -> float | None:
-        calibration = self.calibration
-        if calibration is None or (not best.finished and len(best.token_ids) < options.max_length):
-            return None  # cut by the deadline; it was calibrated on sentences
-        return calibration.probability(best.mean_log_prob)
-
-    def _caption(
-        self, best: Hypothesis, confidence: float | None, photo: Prepared, encoder_ms: float, steps_ms: float
-    ) -> Caption:
-        vocabulary = self.bundle.vocabulary
-        side = math.isqrt(self.bundle.manifest.dims.locations)
-        total_ms = photo.preprocess_ms + encoder_ms + steps_ms
-        return Caption(
-            text=vocabulary.sentence(best.token_ids),
-            tokens=vocabulary.words(best.token_ids),
-            token_ids=best.token_ids,
-            log_prob=best.log_prob,
-            attention=best.alphas.reshape(-1, side, side),  # (T, L) -> (T, 7, 7)
-            timings=Timings(photo.preprocess_ms, encoder_ms, steps_ms, total_ms, best.steps),
-            truncated=not best.finished,
-            confidence=confidence,
-            damaged=bool(photo.damage),
-        )
+        sizes = {"L": dims.locations, "D": dims.feature_dim, "A": dims.key_dim, "H": dims.hidden_dim}
+        checked([getattr(encoded, name) for name in ENCODER_AXES], ENCODER_AXES, sizes)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from collections.abc import Callable
 
-from edgecap.errors import OptionError
+from edgecap.runtime.arguments import real_number
 
 
 class Deadline:
@@ -16,8 +16,7 @@ class Deadline:
     """
 
     def __init__(self, max_ms: float, clock: Callable[[], float] = time.perf_counter) -> None:
-        if not 0 < max_ms < math.inf:  # not NaN either
-            raise OptionError(f"max_ms must be a positive, finite number of milliseconds, not {max_ms}")
+        real_number("max_ms", max_ms, "a positive, finite number of milliseconds", 5e-324, sys.float_info.max)
         self._clock = clock
         self._end = clock() + max_ms / 1e3
 

@@ -20,6 +20,9 @@ from edgecap.runtime.vocabulary import Vocabulary
 __all__ = ["DecodingOptions", "Hypothesis", "decode"]
 
 _GROUPS = 256
+# A log-probability above 0 is none. What rounding makes of a certain word is a millionth or two above it, in float32;
+# this leaves room for engines that round more coarsely, and is still no more than a thousandth of the probability.
+MAX_LOG_PROB = 1e-3
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def decode(
 
     No step but the first is made that would end after the ``deadline``, were it as long as the one before; searches
     that are not done by then end as they do at ``max_length``. Raises :class:`~edgecap.errors.EngineError` when the
-    engine returns NaN, or leaves no word to choose.
+    engine returns log-probabilities of another number of words, or such as are NaN or above 0 (by more than
+    :data:`MAX_LOG_PROB`), or leaves no word to choose. ``-inf`` is that of a word that cannot come.
     """
     searches = [_PhotoSearch(options, vocabulary.end_id) for _ in range(len(encoded.features))]
     live = searches
@@ -62,6 +66,8 @@ def decode(
         if not live:
             break
         step = backend.step(token, h, c, features, keys)
+        if step.log_probs.shape[2] != len(vocabulary):
+            raise EngineError(f"the decoder step knows {step.log_probs.shape[2]} words, the bundle {len(vocabulary)}")
         scores = _scores(step.log_probs, live, _forbidden(vocabulary, options, length))  # (n, k * V)
         count = min(2 * options.beam, scores.shape[1])
         cuts = _cuts(scores, count)  # (n,)
@@ -93,8 +99,10 @@ def _forbidden(vocabulary: Vocabulary, options: DecodingOptions, length: int) ->
 
 def _scores(log_probs: FloatArray, live: list[_PhotoSearch], forbidden: list[int]) -> FloatArray:
     """Log-probabilities of all candidates (n, k * V), -inf for those not allowed, from a step's (n, k, V)."""
-    if np.isnan(log_probs).any():
-        raise EngineError("the decoder step returned NaN")
+    largest = float(log_probs.max(initial=-np.inf))  # NaN where one of them is
+    if not largest <= MAX_LOG_PROB:
+        problem = "NaN" if np.isnan(largest) else f"{largest:.3g}, and they are not positive"
+        raise EngineError(f"the decoder step returned log-probabilities that are none: {problem}")
     so_far = np.stack([search.log_probs for search in live])  # (n, k)
     scores: FloatArray = log_probs + so_far[:, :, np.newaxis]  # (n, k, V)
     scores[:, :, forbidden] = -np.inf

@@ -17,6 +17,7 @@ from edgecap.runtime.manifest import RUNTIMES, set_name
 GOLDEN = "golden/golden.json"
 TENSORS = ("features", "keys", "h0", "c0", "alpha", "log_probs")  # in the order in which a caption is made
 SEARCHES = ("greedy", "beam")
+MAX_TOLERANCE = 1.0  # beyond it a tensor of zeros would pass for any
 
 GraphSet = tuple[str, str]  # runtime and precision of an encoder and a decoder step
 Parsed = TypeVar("Parsed")
@@ -67,8 +68,8 @@ class Golden:
 
 def _tolerance(tolerances: Fields, precision: str) -> float:
     tolerance = tolerances.get(precision, float)
-    if tolerance < 0:
-        raise ValueError(f"the tolerance of {precision} must be a number from 0 on, not {tolerance}")
+    if not 0 <= tolerance <= MAX_TOLERANCE:
+        raise ValueError(f"the tolerance of {precision} must be between 0 and {MAX_TOLERANCE:g}, not {tolerance}")
     return tolerance
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgecap.errors import OptionError
+from edgecap.runtime.arguments import real_number, whole_number
 from edgecap.runtime.fields import Fields
 from edgecap.runtime.vocabulary import END, Vocabulary
 
@@ -32,17 +33,12 @@ class DecodingOptions:
     n_best: int = 1  # hypotheses to return; the search stops as soon as these are certain
 
     def __post_init__(self) -> None:
-        if not 1 <= self.beam <= MAX_BEAM:
-            raise OptionError(f"beam must be between 1 and {MAX_BEAM}, not {self.beam}")
-        if not 1 <= self.max_length <= MAX_LENGTH:
-            raise OptionError(f"max_length must be between 1 and {MAX_LENGTH}, not {self.max_length}")
-        if not 0 <= self.min_length <= self.max_length:
-            raise OptionError(f"min_length must be between 0 and max_length {self.max_length}, not {self.min_length}")
-        if not abs(self.length_penalty) <= MAX_LENGTH_PENALTY:  # not NaN either
-            allowed = f"between -{MAX_LENGTH_PENALTY:g} and {MAX_LENGTH_PENALTY:g}"
-            raise OptionError(f"length_penalty must be {allowed}, not {self.length_penalty}")
-        if not 1 <= self.n_best <= self.beam:
-            raise OptionError(f"n_best must be between 1 and beam {self.beam}, not {self.n_best}")
+        whole_number("beam", self.beam, 1, MAX_BEAM)
+        whole_number("max_length", self.max_length, 1, MAX_LENGTH)
+        whole_number("min_length", self.min_length, 0, self.max_length, "max_length ")
+        limit = MAX_LENGTH_PENALTY
+        real_number("length_penalty", self.length_penalty, f"between -{limit:g} and {limit:g}", -limit, limit)
+        whole_number("n_best", self.n_best, 1, self.beam, "beam ")
 
 
 @dataclass(frozen=True)
@@ -63,12 +59,13 @@ class GenerationConfig:
         length_penalty: float | None = None,
         min_length: int | None = None,
         max_length: int | None = None,
+        n_best: int | None = None,
     ) -> DecodingOptions:
         """These defaults with the caller's changes. Raises :class:`OptionError`."""
         for token in self.suppressed_tokens:
             if token == END or token not in vocabulary.ids:
                 raise OptionError(f"{token!r} cannot be suppressed: not a word of the vocabulary")
-        longest = self.max_length if max_length is None else max_length
+        longest = self.max_length if max_length is None else whole_number("max_length", max_length, 1, MAX_LENGTH)
         return DecodingOptions(
             beam=self.beam if beam is None else beam,
             length_penalty=self.length_penalty if length_penalty is None else length_penalty,
@@ -76,6 +73,7 @@ class GenerationConfig:
             min_length=min(self.min_length, longest) if min_length is None else min_length,
             max_length=longest,
             suppressed_ids=tuple(vocabulary.ids[token] for token in self.suppressed_tokens),
+            n_best=1 if n_best is None else n_best,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from edgecap.errors import (
 )
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
 from edgecap.runtime.engines import LITERT_LIBRARIES, not_imported
+from edgecap.runtime.graph_outputs import ENCODER_AXES, STEP_AXES, checked
 from edgecap.runtime.onnx_backend import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
 from edgecap.runtime.quiet_start import quiet_start
 
@@ -59,8 +60,9 @@ class LiteRtBackend:
 
     def encode(self, images: FloatArray) -> Encoded:
         """Encode preprocessed photos (N, 3, S, S), float32. Raises :class:`EngineError`."""
-        photos = [self._encoder.run(ENCODE, {"image": channels_last(image)}) for image in images]
-        features, keys, h0, c0 = (_joined([photo[name] for photo in photos], axis=0) for name in ENCODER_OUTPUTS)
+        sizes = {"N": 1}  # of one photo, and the same of all
+        photos = [self._encoder.run(ENCODE, {"image": channels_last(image)}, ENCODER_AXES, sizes) for image in images]
+        features, keys, h0, c0 = (_joined(parts, axis=0) for parts in zip(*photos, strict=True))
         return Encoded(features, keys, h0, c0)
 
     def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
@@ -77,14 +79,16 @@ class LiteRtBackend:
     ) -> list[FloatArray]:
         """One photo, any number of hypotheses: token (1, K) and so on -> log_probs (1, K, V), h, c, alpha."""
         hypotheses, largest, parts = token.shape[1], self._sizes[-1], []
+        sizes = {"N": 1, "H": h.shape[2], "L": features.shape[1]}
         for start in range(0, hypotheses, largest):
             count = min(largest, hypotheses - start)  # k
             size = next(size for size in self._sizes if size >= count)
             feeds: dict[str, NDArray[Any]] = {"features": features, "keys": keys}
             for name, value in (("token", token), ("h", h), ("c", c)):
                 feeds[name] = _filled_up(value[:, start : start + count], size)
-            results = self._step.run(f"{STEP}{size}", feeds)
-            parts.append([results[name][:, :count] for name in STEP_OUTPUTS])
+            results = self._step.run(f"{STEP}{size}", feeds, STEP_AXES, sizes | {"K": size})
+            sizes["V"] = results[0].shape[2]
+            parts.append([result[:, :count] for result in results])
         return [_joined(outputs, axis=1) for outputs in zip(*parts, strict=True)]
 
 
@@ -198,14 +202,19 @@ class _Graph:
                     signature.run_on_zeros()
         except BundleError:
             raise
-        except (ValueError, RuntimeError) as error:
-            raise UnsupportedGraphError(where, engine.name, brief(error)) from error
         except SystemError as error:  # tflite-runtime 2.14 with numpy 2, which pip lets happen
             problem = f"does not work with numpy {np.__version__}"
             raise EngineError(f"{engine.name} {problem}: install ai-edge-litert instead, or an older numpy") from error
+        except Exception as error:  # those of its binding share no base but Exception
+            raise UnsupportedGraphError(where, engine.name, brief(error)) from error
 
-    def run(self, name: str, feeds: Mapping[str, NDArray[Any]]) -> dict[str, FloatArray]:
-        """The outputs of a signature, in memory of their own. Raises :class:`EngineError`."""
+    def run(
+        self, name: str, feeds: Mapping[str, NDArray[Any]], axes: Mapping[str, str], sizes: dict[str, int]
+    ) -> list[FloatArray]:
+        """The outputs ``axes`` of a signature, in memory of their own. Raises :class:`EngineError`.
+
+        ``axes`` and ``sizes`` are those of :func:`~edgecap.runtime.graph_outputs.checked`.
+        """
         signature, numbers = self.signatures[name], {}
         for key, value in feeds.items():
             tensor = signature.inputs[key]
@@ -215,9 +224,10 @@ class _Graph:
         try:
             with self._lock:
                 results = signature.runner(**numbers)
-        except (ValueError, RuntimeError) as error:
+            reals = [signature.outputs[key].real(results[key]) for key in axes]
+        except Exception as error:  # those of its binding share no base but Exception
             raise EngineError(f"LiteRT failed: {brief(error)}") from error
-        return {key: tensor.real(results[key]) for key, tensor in signature.outputs.items()}
+        return checked(reals, axes, sizes)
 
 
 def _engine() -> _Engine:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgecap.errors import BundleError, OptionError, UnsupportedGraphError
 from edgecap.runtime import engines
+from edgecap.runtime.arguments import whole_number
 from edgecap.runtime.bundle import Bundle, find_bundle, unless_replaced
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
@@ -36,8 +37,8 @@ def load(
     :class:`~edgecap.errors.BundleError`, :class:`~edgecap.errors.OptionError`, and
     :class:`~edgecap.errors.MissingExtraError` when no engine for the bundle's graphs is installed.
     """
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise OptionError(f"threads must be between 1 and {MAX_THREADS}, not {threads}")
+    if threads is not None:
+        whole_number("threads", threads, 1, MAX_THREADS)
     if precision not in (AUTO, *PRECISIONS):
         raise OptionError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
     if backend not in (AUTO, *RUNTIMES):

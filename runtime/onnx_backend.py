@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgecap.errors import BundleError, EngineError, Source, UnsupportedGraphError, brief
 from edgecap.runtime.backend import Encoded, FloatArray, IntArray, Step
 from edgecap.runtime.engines import ONNX_LIBRARY, not_imported
+from edgecap.runtime.graph_outputs import ENCODER_AXES, STEP_AXES, checked
 from edgecap.runtime.quiet_start import quiet_start
 from edgecap.runtime.saturation import session_entries
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 ENCODER_INPUTS = ("image",)
-ENCODER_OUTPUTS = ("features", "keys", "h0", "c0")
+ENCODER_OUTPUTS = tuple(ENCODER_AXES)
 STEP_INPUTS = ("token", "h", "c", "features", "keys")
-STEP_OUTPUTS = ("log_probs", "h_next", "c_next", "alpha")
+STEP_OUTPUTS = tuple(STEP_AXES)
 
 _SILENT = 4  # ONNX Runtime's severity "fatal": its errors arrive as exceptions, and stderr belongs to the program
 
@@ -49,7 +50,8 @@ class OnnxBackend:
 
     def encode(self, images: FloatArray) -> Encoded:
         """Encode preprocessed photos (N, 3, S, S), float32. Raises :class:`EngineError`."""
-        runs = [_run(self._encoder, ENCODER_OUTPUTS, {"image": image[np.newaxis]}) for image in images]
+        sizes = {"N": 1}  # of one photo, and the same of all
+        runs = [_run(self._encoder, ENCODER_AXES, {"image": image[np.newaxis]}, sizes) for image in images]
         features, keys, h0, c0 = (
             np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*runs, strict=True)
         )
@@ -58,7 +60,8 @@ class OnnxBackend:
     def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
         """Advance by one word: token (N, K) int64, h and c (N, K, H), features (N, L, D), keys (N, L, A)."""
         feeds: dict[str, NDArray[Any]] = {"token": token, "h": h, "c": c, "features": features, "keys": keys}
-        log_probs, h_next, c_next, alpha = _run(self._step, STEP_OUTPUTS, feeds)
+        sizes = {"N": token.shape[0], "K": token.shape[1], "H": h.shape[2], "L": features.shape[1]}
+        log_probs, h_next, c_next, alpha = _run(self._step, STEP_AXES, feeds, sizes)
         return Step(log_probs, h_next, c_next, alpha)
 
 
@@ -79,7 +82,8 @@ def _session(
     for name, value in session_entries(graph).items():
         options.add_session_config_entry(name, value)
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # Its fallback would try the same once more, and print to stdout that it does.
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # its exceptions share no base but Exception
         raise UnsupportedGraphError(source, _name(onnxruntime), brief(error)) from error
     found = ({tensor.name for tensor in session.get_inputs()}, {tensor.name for tensor in session.get_outputs()})
@@ -92,9 +96,11 @@ def _name(library: ModuleType) -> str:
     return f"onnxruntime {library.__version__}"
 
 
-def _run(session: InferenceSession, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[FloatArray]:
+def _run(
+    session: InferenceSession, axes: Mapping[str, str], feeds: Mapping[str, NDArray[Any]], sizes: dict[str, int]
+) -> list[FloatArray]:
     try:
-        results: list[FloatArray] = session.run(list(outputs), dict(feeds))
+        results: list[object] = session.run(list(axes), dict(feeds))
     except Exception as error:  # its exceptions share no base but Exception
         raise EngineError(f"ONNX Runtime failed: {brief(error)}") from error
-    return results
+    return checked(results, axes, sizes)

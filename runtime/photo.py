@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from PIL import Image
 from edgecap.errors import ImageError, Source
 from edgecap.runtime.photo_file import Opened, check_sides, damage_named, opened_file
 from edgecap.runtime.photo_limits import MAX_FILE_BYTES, check_size, raw_mode
+from edgecap.runtime.pixel_arrays import ACCEPTED, image_of
 
-PhotoSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
+PhotoSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8] | NDArray[np.uint16]
 
 DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras and scanners give a sample, whatever room it has in a file
 
@@ -38,7 +39,8 @@ _TRANSPOSE = {
 def opened(source: PhotoSource, draft_size: int | None = None) -> Iterator[Opened]:
     """Open ``source``, check what it takes, and map whatever fails in the ``with`` block to :class:`ImageError`.
 
-    ``source`` is a path, the bytes of a file, a binary file, a PIL image, or a uint8 RGB array (H, W, 3).
+    ``source`` is a path, the bytes of a file, a binary file, a PIL image, or an array of grey, RGB or RGBA pixels:
+    uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4).
     A JPEG is decoded at the smallest of its scales whose sides are both at least ``draft_size`` pixels.
     """
     name = source_name(source)
@@ -140,10 +142,26 @@ def _stream(source: PhotoSource, name: Source) -> Iterator[IO[bytes] | None]:
     elif isinstance(source, Image.Image | np.ndarray) or not hasattr(source, "read"):
         yield None
     else:
-        yield source if source.seekable() else io.BytesIO(source.read(MAX_FILE_BYTES + 1))
+        yield _seekable(source, name)
+
+
+def _seekable(file: Any, name: Source) -> IO[bytes]:
+    """The caller's file, or what is in it where it cannot seek."""
+    if isinstance(file, io.TextIOBase):
+        raise ImageError(name, "is a text file: open it with the mode 'rb'")
+    if getattr(file, "closed", False):
+        raise ImageError(name, "is a closed file")
+    if hasattr(file, "seekable") and file.seekable():
+        return cast(IO[bytes], file)
+    content = file.read(MAX_FILE_BYTES + 1)
+    if not isinstance(content, bytes):
+        raise ImageError(name, f"is no binary file: it reads {type(content).__name__}")
+    return io.BytesIO(content)
 
 
 def _open(path: Path, name: Source) -> IO[bytes]:
+    if not os.fspath(name):  # whose path would be the working directory
+        raise ImageError("''", "no such file")
     try:
         return path.open("rb")
     except FileNotFoundError as error:
@@ -158,9 +176,17 @@ def _open(path: Path, name: Source) -> IO[bytes]:
 
 def _pil_image(source: PhotoSource) -> Image.Image:
     if isinstance(source, Image.Image):
+        if _closed(source):
+            raise ImageError(source_name(source), "is a closed image")
         return source
-    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and source.shape[2] == 3:
-        return Image.fromarray(source)
+    if isinstance(source, np.ndarray) and (image := image_of(source)):
+        return image
     kind = f"{source.dtype} {source.shape}" if isinstance(source, np.ndarray) else type(source).__name__
-    accepted = "a path, bytes, a binary file, a PIL image or a uint8 array (H, W, 3)"
+    accepted = f"a path, bytes, a binary file, a PIL image or a {ACCEPTED}"
     raise ImageError(source_name(source), f"is no photo: {kind}, where {accepted} is needed")
+
+
+def _closed(image: Image.Image) -> bool:
+    """Whether the pixels of an image are gone, or its file before they were read. Pillow has no public word for it."""
+    pixels = getattr(image, "_im", image)
+    return type(pixels).__name__ == "DeferredError" or (pixels is None and getattr(image, "fp", None) is None)

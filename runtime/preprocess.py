@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from edgecap.errors import ImageError
 from edgecap.runtime.backend import FloatArray
 from edgecap.runtime.exif import orientation
 from edgecap.runtime.fields import Fields
+from edgecap.runtime.not_a_photo import why_not_a_photo
 from edgecap.runtime.photo import PhotoSource, opened, source_name, to_rgb, upright
 
 Triple = tuple[float, float, float]
@@ -97,15 +98,47 @@ def load_damaged(source: PhotoSource, config: PreprocessConfig) -> tuple[Image.I
 
     Of a whole photo these are empty.
     """
+    loaded = _loaded(source, config)
+    return loaded.image, loaded.damage
+
+
+def look_and_load(source: PhotoSource, config: PreprocessConfig) -> tuple[FloatArray, str | None, str]:
+    """``source`` as :func:`to_tensor` makes it, in words why it is no photo, and what is missing of a cut JPEG.
+
+    The second is ``None`` for a photo; the third is empty for a whole one, and else the missing rows are grey.
+    """
+    loaded = _loaded(source, config)
+    tensor = normalize(np.asarray(loaded.image)[np.newaxis], config)
+    return tensor, why_not_a_photo(np.asarray(loaded.seen), loaded.size), loaded.damage
+
+
+def pixels_to_judge(source: PhotoSource, config: PreprocessConfig) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """What :func:`~edgecap.runtime.not_a_photo.why_not_a_photo` takes. Raises :class:`~edgecap.errors.ImageError`."""
+    loaded = _loaded(source, config)
+    return np.asarray(loaded.seen), loaded.size
+
+
+class _Loaded(NamedTuple):
+    """A photo that was read."""
+
+    image: Image.Image  # upright, of the target's size
+    seen: Image.Image  # the same or, where that has fewer pixels, the one of the source
+    size: tuple[int, int]  # of the source, as it was decoded
+    damage: str
+
+
+def _loaded(source: PhotoSource, config: PreprocessConfig) -> _Loaded:
     target = (config.size, config.size)
     with opened(source, draft_size=round(_DRAFT_SCALE * config.size)) as photo:
         rgb = to_rgb(photo.image)
         # Not before it is decoded: a PNG may say it last, and Pillow turns a TIFF by itself then.
         turn = orientation(photo.image) if config.exif_orientation else 1
-        if rgb.size != target:
-            rgb = rgb.resize(target, _FILTERS[config.filter], reducing_gap=_REDUCING_GAP)
+        size = rgb.size
+        small = rgb if size == target else rgb.resize(target, _FILTERS[config.filter], reducing_gap=_REDUCING_GAP)
         # Squashing to a square and turning may change places, and the small image is the cheaper one to turn.
-        return upright(rgb, turn), photo.damage
+        image_of_size = upright(small, turn)
+        seen = rgb if size[0] * size[1] < config.size**2 else image_of_size
+        return _Loaded(image_of_size, seen, size, photo.damage)
 
 
 def normalize(pixels: NDArray[np.uint8], config: PreprocessConfig) -> FloatArray:

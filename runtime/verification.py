@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraError, OptionError, brief
 from edgecap.runtime import engines
+from edgecap.runtime.arguments import whole_number
 from edgecap.runtime.backend import Backend, FloatArray
 from edgecap.runtime.bundle import MANIFEST, Bundle, find_bundle
 from edgecap.runtime.documents import GOLDEN, SEARCHES, TENSORS, Golden, GraphSet, Record, graph_sets, read_golden
@@ -72,9 +73,13 @@ def verify(
 def checks(
     bundle: Bundle, backend: str | None = None, precision: str | None = None, threads: int | None = None
 ) -> Iterator[Check]:
-    """As :func:`verify`, of an opened bundle and one by one; what it raises it raises before the first."""
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise OptionError(f"threads must be between 1 and {MAX_THREADS}, not {threads}")
+    """As :func:`verify`, of an opened bundle and one by one; what it raises it raises before the first.
+
+    Graphs of a bundle that does not come with the package are run in another process; where they end that process,
+    their check has failed and says by which signal.
+    """
+    if threads is not None:
+        whole_number("threads", threads, 1, MAX_THREADS)
     chosen = _chosen(bundle, backend, precision)
     if backend is not None:
         engines.require(backend)
@@ -84,13 +89,12 @@ def checks(
     if golden is None:
         yield Check("photo", "failed", f"the bundle carries no {GOLDEN}")
         return
-    check, image = _photo(bundle, golden)
+    check, image = check_photo(bundle, golden)
     yield check
     if image is None:
         return
     ran = False
-    for graphs in chosen:
-        check = _graphs(bundle, golden, graphs, image, threads or default_threads())
+    for check in _all_graphs(bundle, golden, chosen, image, threads or default_threads()):
         ran = ran or check.status != "skipped"
         yield check
     if not ran:
@@ -111,7 +115,7 @@ def _chosen(bundle: Bundle, backend: str | None, precision: str | None) -> list[
     return chosen
 
 
-def _photo(bundle: Bundle, golden: Golden) -> tuple[Check, FloatArray | None]:
+def check_photo(bundle: Bundle, golden: Golden) -> tuple[Check, FloatArray | None]:
     """The check of the preprocessing, and the photo's tensor (1, 3, S, S) as this machine makes it."""
     name = golden.photo.path
     try:
@@ -125,7 +129,19 @@ def _photo(bundle: Bundle, golden: Golden) -> tuple[Check, FloatArray | None]:
     return Check("photo", "failed", f"{name} gives another tensor in Pillow {PIL.__version__}: {digests}"), image
 
 
-def _graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, threads: int) -> Check:
+def _all_graphs(
+    bundle: Bundle, golden: Golden, sets: Sequence[GraphSet], image: FloatArray, threads: int
+) -> Iterator[Check]:
+    """The checks of all sets. What comes with the package is run here, and what is a stranger's in a child."""
+    from edgecap.runtime.verification_child import checks_in_child  # which imports this module
+
+    foreign = [] if bundle.embedded else [s for s in sets if s in golden.records and engines.installed(s[0])]
+    in_child = checks_in_child(bundle, foreign, threads)
+    for graphs in sets:
+        yield next(in_child) if graphs in foreign else check_graphs(bundle, golden, graphs, image, threads)
+
+
+def check_graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, threads: int) -> Check:
     """The check of one graph set on the photo's tensor (1, 3, S, S)."""
     runtime, precision = graphs
     failed = Check("graphs", "failed", "", runtime, precision)

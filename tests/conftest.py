@@ -1,4 +1,4 @@
-"""What several tests need: a tiny generated bundle, and photos of one colour."""
+"""What several tests need: a tiny generated bundle, and photos of a colour."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import settings
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
 from tiny_bundle import Graphs, write_tiny_bundle
 from tiny_dataset import write_photos, write_tiny_dataset
 from tiny_tflite import made_tflite_graphs, make_tflite_graphs
@@ -81,7 +83,7 @@ def captioner(tiny_bundle: Path) -> Iterator[Captioner]:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a photo of one colour and returns its path: ``photo("red.jpg", "red")``."""
+    """Writes a photo of a colour and returns its path: ``photo("red.jpg", "red")``."""
 
     def write(name: str, colour: str, size: tuple[int, int] = (64, 48)) -> Path:
         path = tmp_path / name
@@ -208,10 +210,24 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def encoded(colour: str, size: tuple[int, int] = (64, 48), file_format: str = "JPEG") -> bytes:
-    """The bytes of a photo of one colour."""
+    """The bytes of a photo that is of one colour on the whole; it has to have some shade, or it would be none."""
     buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, file_format)
+    coloured(colour, size).save(buffer, file_format)
     return buffer.getvalue()
+
+
+def coloured(colour: str, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """The photo: darker to the bottom or, where it is dark, lighter."""
+    shade = np.linspace(0, 20, size[1])[:, np.newaxis, np.newaxis]  # (H, 1, 1)
+    base = np.array(ImageColor.getrgb(colour)[:3], float)  # (3,)
+    rows = base - shade if base.max() > 100 else base + shade
+    return Image.fromarray(np.broadcast_to(np.clip(rows, 0, 255), (size[1], size[0], 3)).astype(np.uint8))
+
+
+def patchwork(photos: int) -> NDArray[np.uint8]:
+    """Photos (N, 48, 64, 3) of random patches, each unlike the others."""
+    patches = np.random.default_rng(0).integers(0, 256, (photos, 6, 8, 3), np.uint8)
+    return patches.repeat(8, 1).repeat(8, 2)
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, edgecap, encoded, png_header
+from conftest import ENVIRONMENT, coloured, edgecap, encoded, png_header
 from PIL import Image
 from tiny_bundle import onnx_graphs, write_tiny_bundle
 
@@ -60,6 +60,26 @@ def test_json_has_a_record_for_every_photo(tiny_bundle: Path, photo: Photo) -> N
     assert set(record["timings_ms"]) == {"preprocess", "encoder", "steps", "total"}
     assert record["bundle"].startswith("tiny-test@") and record["precision"] == "fp32"
     assert re.fullmatch(r"onnxruntime \d\S+", record["backend"])
+
+
+def test_the_best_captions_are_a_line_each(tiny_bundle: Path, photo: Photo) -> None:
+    red, blue = photo("red.jpg", "red"), photo("blue.jpg", "blue")
+    arguments = ("--bundle", tiny_bundle, "--n-best", 2)
+    code, out, err = edgecap("caption", red, blue, *arguments)
+    assert (code, err, len(out)) == (0, [], 4)
+    assert [line.partition(": ")[0] for line in out] == [str(red)] * 2 + [str(blue)] * 2
+    assert out[0] == f"{red}: A red photo." and out[2] == f"{blue}: A blue photo."
+    code, out, err = edgecap("caption", red, *arguments, "--json")
+    record = json.loads(out[0])
+    first, second = record["n_best"]
+    assert (code, err) == (0, []) and set(first) == {"text", "log_prob", "tokens"}
+    assert [first["text"], first["log_prob"], first["tokens"]] == [
+        record["caption"],
+        record["log_prob"],
+        record["tokens"],
+    ]
+    assert second["log_prob"] <= first["log_prob"] and second["text"] != first["text"]
+    assert edgecap("caption", red, "--bundle", tiny_bundle, "--beam", 2, "--n-best", 3)[0] == 2
 
 
 def test_every_engine_keeps_stderr_clean(two_runtimes: Path, photo: Photo) -> None:
@@ -119,7 +139,7 @@ def test_bad_photos_are_named_and_the_others_captioned(
     tiny_bundle: Path, photo: Photo, bad_photos: dict[Path, str], tmp_path: Path, batch_size: int
 ) -> None:
     gif = tmp_path / "animated.gif"
-    Image.new("RGB", (40, 40), "blue").save(gif, save_all=True, append_images=[Image.new("RGB", (40, 40), "red")])
+    coloured("blue", (40, 40)).save(gif, save_all=True, append_images=[coloured("red", (40, 40))])
     red, *bad, green = photo("red.jpg", "red"), *bad_photos, photo("green.jpg", "lime")
     mixed = [red, *bad[:3], gif, *bad[3:], green]
     code, out, err = edgecap("caption", *mixed, "--bundle", tiny_bundle, "--batch-size", batch_size)

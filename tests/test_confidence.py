@@ -85,7 +85,7 @@ def test_json_keeps_the_caption_and_says_whether_it_is_sure(
     records = [json.loads(line) for line in out]
     assert (code, err) == (0, []) and [record["caption"] for record in records] == ["A red photo.", "A light photo."]
     assert [record["sure"] for record in records] == [True, False]
-    assert records[0]["confidence"] > 0.9 and records[1]["confidence"] < 0.2
+    assert records[0]["confidence"] > 0.8 and records[1]["confidence"] < 0.5
     # A limit that a confidence just reaches is reached
     code, out, _ = edgecap(*arguments, calibrated, "--min-confidence", repr(records[1]["confidence"]))
     assert code == 0 and json.loads(out[1])["sure"] is True

@@ -192,7 +192,9 @@ def test_the_model_of_the_package_says_what_it_has(plus: Captioner) -> None:
         cut = slow.caption(Disk(content), beam=1, max_ms=clock.deadline(most))
         said = min(words, max(1, (most - 20 - 30) // 3))
         assert cut.tokens == whole.tokens[:said] and cut.truncated == (most < all_of_it)
-        assert cut.attention.shape == (said, 7, 7) and cut.text.endswith(".")
+        assert cut.attention.shape == (said, 7, 7)
+        assert (cut.text, cut.reason is None) == ((cut.text, True) if said >= 3 else ("", False))
+        assert said < 3 or cut.text.endswith(".")
         assert cut.confidence == (None if cut.truncated else whole.confidence)
 
 
@@ -212,6 +214,8 @@ def test_the_cut_by_length_and_by_time_are_told_apart(tmp_path: Path) -> None:
         assert (len(by_length.tokens), by_length.truncated) == (2, True) and by_length.confidence is not None
         by_time = captioner.caption(encoded("red"), max_length=2, max_ms=1e-9)
         assert (len(by_time.tokens), by_time.truncated, by_time.confidence) == (1, True, None)
+        assert by_length.text == "A red." and by_length.reason is None  # as was asked for
+        assert by_time.text == "" and by_time.reason == "not sure: there was time for 1 word, 3 are the least"
         assert captioner.caption(encoded("red"), max_ms=1e9) == captioner.caption(encoded("red"))
         assert captioner.caption_batch([], max_ms=1) == []
 
@@ -227,7 +231,8 @@ def test_on_the_command_line_each_photo_gets_a_word(
     assert (code, err) == (1, ["edgecap: no.jpg: no such file"])
     first, _, last = map(json.loads, out)
     for record in (first, last):
-        assert (record["tokens"], record["caption"]) == (["a"], "A.")
+        assert (record["tokens"], record["caption"]) == (["a"], None)
+        assert record["reason"] == "not sure: there was time for 1 word, 3 are the least"
         assert record["truncated"] is True and record["confidence"] is None
     far = edgecap(*arguments, "--max-ms", 1e9, "--batch-size", batch_size)
     assert far == (1, [f"{red}: A red photo.", f"{blue}: A blue photo."], err)
@@ -240,7 +245,7 @@ def test_a_caption_that_the_deadline_cut_is_never_sure(tmp_path: Path, photo: Ph
     assert edgecap(*arguments, "--max-ms", 0.001) == (0, ["not sure"], [])
     (line,) = edgecap(*arguments, "--max-ms", 0.001, "--json")[1]
     record = json.loads(line)
-    assert (record["caption"], record["sure"], record["truncated"]) == ("A.", False, True)
+    assert (record["caption"], record["sure"], record["truncated"]) == (None, False, True)
 
 
 @pytest.mark.parametrize("wrong", ["0", "-5", "nan", "inf", "1e999", "soon", ""])
@@ -275,5 +280,5 @@ def test_a_photo_that_comes_late_is_late_as_a_file_and_not_on_stdin(tiny_bundle:
         process.stdin.close()
         from_stdin = json.loads(process.stdout.readline())
     thread.join()
-    assert (from_file["caption"], from_file["truncated"]) == ("A.", True)
+    assert (from_file["tokens"], from_file["truncated"]) == (["a"], True)
     assert (from_stdin["caption"], from_stdin["truncated"]) == ("A red photo.", False)

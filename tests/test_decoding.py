@@ -168,6 +168,7 @@ def test_among_many_words_the_same_are_found_as_by_sorting_all(seed: int, beam: 
     rows = np.round(rows / step) * np.float32(step) if step else rows
     rows[..., [vocabulary.pad_id, vocabulary.unk_id]] += 9
     rows[..., vocabulary.end_id] += 2
+    rows -= np.float32(64)  # no log-probability is positive
     table = np.broadcast_to(rows[:, :, np.newaxis], (2, steps, size, size))
 
     def found() -> list[list[Hypothesis]]:
@@ -217,10 +218,32 @@ def test_no_photos_no_captions() -> None:
     assert decode(backend, backend.start([]), VOCABULARY, DecodingOptions()) == []
 
 
-@pytest.mark.parametrize(("value", "problem"), [(np.nan, "NaN"), (-np.inf, "no word")])
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [(np.nan, "NaN"), (-np.inf, "no word"), (np.inf, "inf, and"), (3e38, r"3e\+38, and"), (0.01, r"0\.01, and")],
+)
 def test_an_engine_that_returns_nonsense_is_an_error(value: float, problem: str) -> None:
     with pytest.raises(EngineError, match=problem):
         search(np.full((1, 2, V, V), value, np.float32))
+    one = random_table(0)
+    one[0, 1, :, 5] = value  # of a single word; what cannot come is no nonsense then
+    if value == -np.inf:
+        assert all(5 not in best.token_ids[1:2] for best in search(one, beam=3, n_best=3)[0])
+    else:
+        with pytest.raises(EngineError, match=problem):
+            search(one)
+
+
+def test_what_rounding_leaves_above_a_certain_word_is_no_error() -> None:
+    table = random_table(0)
+    table[..., 5] = 1e-6
+    assert search(table, max_length=2)[0][0].token_ids == (5, 5)
+
+
+def test_a_step_of_another_vocabulary_is_an_error() -> None:
+    for words in (0, 3, V + 1):
+        with pytest.raises(EngineError, match=f"the decoder step knows {words} words, the bundle {V}"):
+            search(np.full((1, 2, V, words), -1, np.float32))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from test_verify import ENGINES, without
 
 from edgecap.cli import main
 from edgecap.doctor import bundle, examination
-from edgecap.doctor.child import Ended, run_python
 from edgecap.doctor.examination import CHECKS, examine
 from edgecap.doctor.known_bad import KNOWN_BAD
 from edgecap.doctor.patient import Patient
@@ -31,6 +30,7 @@ from edgecap.doctor.trial import Trial, try_import
 from edgecap.errors import EngineError
 from edgecap.runtime import tuning
 from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.child import Ended, run_python
 from edgecap.runtime.documents import GOLDEN
 from edgecap.runtime.tuning import Measurement, remember
 
@@ -381,7 +381,7 @@ def test_a_check_that_breaks_off_is_a_finding(monkeypatch: pytest.MonkeyPatch, t
 def test_how_another_python_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Ended(1, "", "Traceback\nValueError: x\n\n").how == "ValueError: x"
     assert (Ended(3, "", "").how, Ended(-200, "", "").how) == ("exit status 3", "killed by signal 200")
-    monkeypatch.setattr("edgecap.doctor.child._PATIENCE", 0.01)
+    monkeypatch.setattr("edgecap.runtime.child._PATIENCE", 0.01)
     with pytest.raises(EngineError, match="no answer within 0 seconds"):
         run_python("-c", "import time; time.sleep(60)")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

@@ -1,4 +1,4 @@
-"""Short versions of the campaign ``tests/campaigns/fuzz.py``, and everything that it ever found."""
+"""Short versions of the campaigns ``tests/campaigns/fuzz.py`` and ``graphs.py``, and everything that it ever found."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from campaigns import document_mutations, photo_mutations
+from campaigns import document_mutations, graph_mutations, photo_mutations
 from campaigns.children import Finding, try_all
 from campaigns.fuzz import documents_and_bundle, fuzz_documents, fuzz_photos, read_bundle, read_photo, write_document
+from campaigns.graphs import ENDED, fuzz_graphs
+from tiny_bundle import Graphs, onnx_graphs
 
 from edgecap.runtime import load
 
@@ -26,6 +28,16 @@ def test_damaged_photos_are_read_or_refused() -> None:
 
 def test_damaged_documents_are_read_or_refused() -> None:
     assert list(fuzz_documents(300, seed=0)) == []
+
+
+def test_damaged_onnx_graphs_are_run_or_refused() -> None:
+    assert list(fuzz_graphs("onnx", onnx_graphs()["fp32"], 150, seed=0)) == []
+
+
+def test_damaged_tflite_graphs_are_run_or_refused(tflite_graphs: Graphs) -> None:
+    """An engine that one of them ends is no finding: nothing of that is promised."""
+    found = fuzz_graphs("tflite", tflite_graphs["fp32"], 150, seed=0)
+    assert [problem for problem in found if not problem.problem.startswith(ENDED)] == []
 
 
 def test_what_was_found_once_is_answered() -> None:
@@ -52,6 +64,9 @@ def test_the_same_number_is_the_same_damage() -> None:
     photos = photo_mutations.seeds()
     some = [photo_mutations.mutated(photos, 1, number) for number in range(50)]
     assert some == [photo_mutations.mutated(photos, 1, number) for number in range(50)] and len(set(some)) > 40
+    graphs = onnx_graphs()["fp32"]
+    damaged = [graph_mutations.mutated(graphs, 1, number) for number in range(50)]
+    assert damaged == [graph_mutations.mutated(graphs, 1, number) for number in range(50)] and len(set(damaged)) > 40
     documents = {"generation.json": {"beam": 3, "suppressed_tokens": ["a"]}}
     other = [document_mutations.mutated(documents, 1, number) for number in range(50)]
     assert other == [document_mutations.mutated(documents, 1, number) for number in range(50)]

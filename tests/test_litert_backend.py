@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT, encoded
+from conftest import ENVIRONMENT, encoded, patchwork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bundle import DIMS, Graphs, S, encoder_graph, step_graph
@@ -28,7 +28,7 @@ from edgecap.runtime.onnx_backend import OnnxBackend
 from edgecap.runtime.quiet_start import quiet_start
 
 COLOURS = ("red", "lime", "blue", "black", "white")
-NOISE = list(np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3), np.uint8))
+PATCHWORK = list(patchwork(4))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def assert_equal(one: Encoded | Step, other: Encoded | Step, tolerance: float = 
 
 @pytest.mark.parametrize("beam", [1, 3, 4, 6, 20])  # the signatures hold 1 and 4
 def test_captions_are_those_of_onnx_runtime(pair: tuple[Captioner, Captioner], beam: int) -> None:
-    photos = [*map(encoded, COLOURS), *NOISE]
+    photos = [*map(encoded, COLOURS), *PATCHWORK]
     for one, other in zip(*(captioner.caption_batch(photos, beam=beam) for captioner in pair), strict=True):
         assert (one.text, one.token_ids) == (other.text, other.token_ids)
         assert one.log_prob == pytest.approx(other.log_prob, abs=1e-5)
@@ -135,7 +135,7 @@ def test_results_outlive_the_next_call(backend: LiteRtBackend) -> None:
 
 def test_threads_get_what_one_gets_alone(pair: tuple[Captioner, Captioner]) -> None:
     captioner = pair[1]
-    asked = [(photo, beam) for photo in (*map(encoded, COLOURS), *NOISE) for beam in (1, 3, 6)] * 4
+    asked = [(photo, beam) for photo in (*map(encoded, COLOURS), *PATCHWORK) for beam in (1, 3, 6)] * 4
     alone = [captioner.caption(photo, beam=beam) for photo, beam in asked]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda request: captioner.caption(request[0], beam=request[1]), asked))

@@ -7,13 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import encoded
-from PIL import Image
+from conftest import coloured, encoded, patchwork
 from tiny_bundle import Graphs, encoder_graph, onnx_graphs, step_graph, write_tiny_bundle
 from tiny_tflite import made_for_a_newer_engine
 
@@ -38,8 +38,8 @@ def test_a_caption_says_what_is_there(captioner: Captioner, colour: str, text: s
 
 
 def test_attention_is_a_map_per_word(captioner: Captioner) -> None:
-    half_red = Image.new("RGB", (32, 32), "grey")
-    half_red.paste("red", (0, 0, 32, 16))
+    half_red = coloured("grey", (32, 32))
+    half_red.paste(coloured("red", (32, 16)), (0, 0))
     attention = captioner.caption(half_red).attention
     assert attention.shape == (3, 2, 2) and attention.dtype == np.float32
     np.testing.assert_allclose(attention.sum((1, 2)), 1, atol=1e-5)
@@ -55,8 +55,7 @@ def test_timings_add_up(captioner: Captioner) -> None:
 
 
 def test_a_batch_gives_what_single_photos_give(captioner: Captioner) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (5, 48, 64, 3), np.uint8)
-    photos = [*map(encoded, COLOURS), *noise]
+    photos = [*map(encoded, COLOURS), *patchwork(5)]
     together = captioner.caption_batch(photos, beam=2)
     for one, other in zip([captioner.caption(photo, beam=2) for photo in photos], together, strict=True):
         assert (one.text, one.token_ids) == (other.text, other.token_ids)
@@ -71,9 +70,30 @@ def test_prepared_photos_are_captioned_as_they_are(captioner: Captioner) -> None
     assert captioner.caption(prepared).timings.preprocess_ms == prepared.preprocess_ms
 
 
-def test_a_bad_photo_stops_its_batch(captioner: Captioner, tmp_path: Path) -> None:
+def test_a_bad_photo_stops_its_batch_or_is_returned(captioner: Captioner, tmp_path: Path) -> None:
+    photos = [encoded("red"), tmp_path / "no.jpg", captioner.prepare(encoded("blue")), b"none"]
     with pytest.raises(ImageError, match=r"no\.jpg: no such file"):
-        captioner.caption_batch([encoded("red"), tmp_path / "no.jpg"])
+        captioner.caption_batch(photos)
+    red, missing, blue, damaged = captioner.caption_batch(iter(photos), on_error="return")
+    assert isinstance(red, Caption) and isinstance(blue, Caption)
+    assert (red.text, blue.text) == ("A red photo.", "A blue photo.")
+    assert isinstance(missing, ImageError) and missing.problem == "no such file"
+    assert isinstance(damaged, ImageError)
+    (only,) = captioner.caption_batch([b"none"], on_error="return")
+    assert isinstance(only, ImageError)
+
+
+def test_the_best_captions_come_with_the_first(captioner: Captioner) -> None:
+    one = captioner.caption(encoded("red"))
+    best = captioner.caption(encoded("red"), n_best=3)
+    assert best == replace(one, n_best=best.n_best) and one.n_best == () and len(best.n_best) == 3
+    first = best.n_best[0]
+    assert (first.text, first.tokens, first.token_ids) == (one.text, one.tokens, one.token_ids)
+    assert [found.log_prob for found in best.n_best] == sorted((f.log_prob for f in best.n_best), reverse=True)
+    assert len({found.text for found in best.n_best}) == 3
+    assert len(captioner.caption(encoded("red"), n_best=1).n_best) == 1
+    with pytest.raises(OptionError, match="n_best must be between 1 and beam 3, not 4"):
+        captioner.caption(encoded("red"), n_best=4)
 
 
 def test_options_change_the_caption(captioner: Captioner) -> None:
@@ -86,6 +106,14 @@ def test_options_change_the_caption(captioner: Captioner) -> None:
         {"max_length": 1000},
         {"length_penalty": float("nan")},
         {"min_length": 7},
+        {"beam": "5"},
+        {"beam": 1.5},
+        {"beam": True},
+        {"n_best": "3"},
+        {"max_length": "20"},
+        {"length_penalty": "1"},
+        {"max_ms": "soon"},
+        {"max_ms": [5]},
     ]
     for wrong in wrongs:
         with pytest.raises(OptionError, match=next(iter(wrong))):
@@ -107,6 +135,7 @@ def test_the_fastest_precision_is_chosen(tiny_bundle: Path) -> None:
         ({"backend": "tflite", "precision": "int8"}, "has no tflite int8 graphs; it has: onnx int8, fp32$"),
         ({"backend": "abacus"}, "backend must be auto, onnx, tflite, not 'abacus'"),
         ({"threads": 0}, "threads must be"),
+        ({"threads": "2"}, "threads must be a whole number, not '2'"),
     ],
 )
 def test_a_choice_that_is_not_there_is_refused(tiny_bundle: Path, options: dict[str, str], problem: str) -> None:

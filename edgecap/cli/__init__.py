@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import json
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,6 +138,11 @@ def fail(message: str) -> None:
     if len(message) > LONGEST_LINE:  # it holds a name that no file can have, or what somebody's document has for a word
         message = f"{message[: LONGEST_LINE // 2]}...{message[-LONGEST_LINE // 2 :]}"
     click.echo(f"edgecap: {one_line(message)}", err=True)
+
+
+def json_text(document: object) -> str:
+    """``document`` as one line of JSON, which has no word for what is not finite."""
+    return json.dumps(document, allow_nan=False)
 
 
 def one_line(text: str) -> str:

@@ -115,7 +115,7 @@ def bench(
 
         measured, document = report(opened, photos, captions, rows)
     if json_file is not None:
-        json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if plot_file is not None:
         from edgecap.bench.plot import plot
 

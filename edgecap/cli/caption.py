@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-import math
 import os
 import sys
 import warnings
@@ -17,8 +15,8 @@ from typing import Any
 
 import click
 
-from edgecap.cli import fail, one_line
-from edgecap.cli.calibration import why_uncalibrated
+from edgecap.cli import fail, json_text, one_line
+from edgecap.cli.caption_output import check_min_confidence, record, said
 from edgecap.cli.options import (
     backend_option,
     beam_option,
@@ -28,11 +26,11 @@ from edgecap.cli.options import (
     precision_option,
     threads_option,
 )
-from edgecap.errors import EXIT_FAILURE, ImageError, OptionError, UnreadFormatError
+from edgecap.errors import EXIT_FAILURE, ImageError, UnreadFormatError
 from edgecap.runtime import Caption, Captioner, Deadline, load
 from edgecap.runtime.caption import Prepared
+from edgecap.runtime.generation import MAX_BEAM
 from edgecap.runtime.loading import AUTO
-from edgecap.runtime.manifest import set_name
 from edgecap.runtime.photo import PhotoSource
 from edgecap.runtime.photo_folder import Skipped, files_in
 from edgecap.runtime.photo_limits import MAX_FILE_BYTES
@@ -41,7 +39,6 @@ from edgecap.runtime.tuning import unreadable
 
 STDIN = "-"
 MAX_BATCH = 256
-NOT_SURE = "not sure"
 
 
 @dataclass
@@ -106,6 +103,12 @@ class Request:
     metavar="N",
     help="Have each caption ready N milliseconds after its photo began to be read, with the best words so far.",
 )
+@click.option(
+    "--n-best",
+    type=click.IntRange(1, MAX_BEAM),
+    metavar="N",
+    help="Print the N best captions, a line each, best first; no more than --beam.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def caption(
     images: tuple[str, ...],
@@ -119,6 +122,7 @@ def caption(
     batch_size: int,
     min_confidence: float | None,
     max_ms: float | None,
+    n_best: int | None,
     as_json: bool,
 ) -> None:
     """Describe photos, in one line each: "path: caption", or only the caption when one photo is asked for.
@@ -129,12 +133,17 @@ def caption(
     Photos are known by what they hold, whatever their names. A photo that cannot be read is named on stderr, and the
     others are captioned all the same. What else a directory holds is counted there in one line, but for hidden files,
     with what to do about formats that are not read. A JPEG that was cut short is captioned where three quarters of its
-    rows are there, named on stderr, and "damaged" in --json.
+    rows are there, named on stderr, and "damaged" in --json. What is no photo, but one colour, noise, a flat drawing or
+    a strip thinner than 1:8, is "not a photo".
+
     Whether the graphs do here what they did where they were exported is found out once for each machine, bundle and
     version of the engine, after the first caption, and kept in the user's cache; if not, a line on stderr says so.
-    With --json, captions are {"path", "caption", "confidence", "log_prob", "tokens", "truncated", "damaged",
-    "timings_ms", "bundle", "backend", "precision"}, and photos that failed {"path", "error"}; with --min-confidence,
-    captions that fall below it stay, and each has "sure", true or false.
+
+    With --json, captions are {"path", "caption", "reason", "confidence", "log_prob", "tokens", "truncated", "damaged",
+    "timings_ms", "bundle", "backend", "precision"}, and photos that failed {"path", "error"}. What is no photo has
+    null for "caption" and "log_prob", and what it is in "reason", which is null beside a caption. With
+    --min-confidence, captions that fall below it stay, and each has "sure", true or false. With --n-best, each has
+    "n_best", a list of {"text", "log_prob", "tokens"}, best first.
 
     Confidence is the probability that a caption is right: that it names no wrong person, animal or colour, and that
     people who describe the photo use three in five of its words. It was calibrated for the bundle's default beam on
@@ -144,11 +153,11 @@ def caption(
     without a confidence, so that it is never sure. --max-ms counts for each photo from where it begins to be read, for
     the photos of a batch together from where the first of them does, and for one on stdin from where it has arrived; no
     word is begun that would end too late if it took as long as the last. The photo, the encoder and one word take
-    their time in any case.
+    their time in any case. Fewer than three words are "not sure", and "caption" is null.
 
     \b
     Exit status:
-      0    every photo was captioned
+      0    every photo was captioned, or is none
       1    some photos, or the bundle, could not be read
       2    wrong usage
       130  interrupted
@@ -163,7 +172,7 @@ def caption(
             fail(note)
         if AUTO in (backend, precision) and (problem := unreadable()):
             fail(problem)
-        choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty}
+        choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty, "n_best": n_best}
         options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         captioner.options(**options)  # an option that cannot work is found before the first photo is read
         check_min_confidence(captioner, min_confidence)
@@ -175,10 +184,10 @@ def caption(
                 failed = True
                 fail(f"{path}: {result}")
             if as_json:
-                click.echo(json.dumps({"path": path, **record(captioner, result, min_confidence)}))
+                click.echo(json_text({"path": path, **record(captioner, result, min_confidence, n_best is not None)}))
             elif isinstance(result, Caption):
-                text = result.text if is_sure(result, min_confidence) else NOT_SURE
-                click.echo(one_line(text if bare else f"{path}: {text}"))
+                for text in said(result, min_confidence):
+                    click.echo(one_line(text if bare else f"{path}: {text}"))
             if not checked and isinstance(result, Caption):  # after the first caption, which should not wait for it
                 checked = True
                 warn_of_other_captions(captioner)
@@ -193,24 +202,6 @@ def warn_of_other_captions(captioner: Captioner) -> None:
             f"captions may be wrong: on this machine the golden photo of {captioner.bundle.manifest.label} is not what "
             f"was recorded ({problem}): try another --precision or --backend, and see  edgecap doctor"
         )
-
-
-def check_min_confidence(captioner: Captioner, least: float | None) -> None:
-    """Raise :class:`OptionError` for a limit that no caption of this captioner can be held against."""
-    if least is None:
-        return
-    if math.isnan(least):
-        raise OptionError("--min-confidence must be between 0 and 1, not nan")
-    if captioner.calibration is None:
-        graphs = set_name(captioner.runtime, captioner.precision)
-        label = captioner.bundle.manifest.label
-        why = why_uncalibrated(captioner.bundle)
-        raise OptionError(f"--min-confidence: {label} has no calibration for {graphs}: {why}")
-
-
-def is_sure(caption: Caption, least: float | None) -> bool:
-    """Whether the caption is as likely right as was asked for."""
-    return least is None or (caption.confidence is not None and caption.confidence >= least)
 
 
 def expand(image: str) -> Iterator[Request]:
@@ -307,29 +298,3 @@ def no_remarks() -> Iterator[None]:
             with Path(os.devnull).open("wb") as nothing:
                 os.dup2(nothing.fileno(), 2)
         yield
-
-
-def record(captioner: Captioner, result: Caption | str, min_confidence: float | None) -> dict[str, Any]:
-    """What ``--json`` says of a photo beside its path."""
-    if isinstance(result, str):
-        return {"error": result}
-    timings = result.timings
-    milliseconds = {
-        "preprocess": timings.preprocess_ms,
-        "encoder": timings.encoder_ms,
-        "steps": timings.steps_ms,
-        "total": timings.total_ms,
-    }
-    return {
-        "caption": result.text,
-        "confidence": result.confidence,
-        **({} if min_confidence is None else {"sure": is_sure(result, min_confidence)}),
-        "log_prob": result.log_prob,
-        "tokens": list(result.tokens),
-        "truncated": result.truncated,
-        "damaged": result.damaged,
-        "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
-        "bundle": captioner.bundle.manifest.label,
-        "backend": captioner.backend.name,
-        "precision": captioner.precision,
-    }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
-from edgecap.cli import fail, one_line
+from edgecap.cli import fail, json_text, one_line
 from edgecap.doctor.examination import examine
 from edgecap.doctor.patient import Patient
 from edgecap.doctor.report import Finding, document
@@ -41,7 +40,7 @@ def doctor(bundle: str | None, as_json: bool) -> None:
         if not as_json:
             click.echo(line(finding))
     if as_json:
-        click.echo(json.dumps(document(findings)))
+        click.echo(json_text(document(findings)))
     problems = dict.fromkeys(finding.check for finding in findings if finding.status == "problem")
     if problems:
         fail(f"something is wrong with: {', '.join(problems)}")

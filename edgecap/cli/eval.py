@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edgecap.cli import fail
+from edgecap.cli import fail, json_text
 from edgecap.cli.options import (
     backend_option,
     beam_option,
@@ -116,7 +116,7 @@ def evaluate(
     if captions:
         sentences = {photo: vocabulary.sentence(best.token_ids) for photo, best in hypotheses.items()}
         captions.write_text(json.dumps(sentences, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    click.echo(json.dumps(report) if as_json else _table(report, quality))
+    click.echo(json_text(report) if as_json else _table(report, quality))
 
 
 def _bundle(name: str | None, backend: str, precision: str, threads: int | None) -> Subject:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
-from edgecap.cli import one_line
+from edgecap.cli import json_text, one_line
 from edgecap.cli.tables import human_bytes, table
 from edgecap.evaluation import protocol_text
 from edgecap.runtime.bundle import Bundle, find_bundle
@@ -34,7 +33,7 @@ def inspect(bundle: str | None, as_json: bool) -> None:
     """
     facts = describe(Bundle.open(find_bundle(bundle)))
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(json_text(facts))
         return
     for text in report(facts):
         click.echo(one_line(text))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 
 import click
 
-from edgecap.cli import fail, one_line
+from edgecap.cli import fail, json_text, one_line
 from edgecap.cli.options import threads_option
 from edgecap.errors import EXIT_FAILURE
 from edgecap.runtime.bundle import Bundle, find_bundle
@@ -58,7 +57,7 @@ def verify(bundle: str | None, backend: str, precision: str | None, threads: int
     first = next((check for check in done if check.status == "failed"), None)
     if as_json:
         label = opened.manifest.label
-        click.echo(json.dumps({"bundle": label, "checks": [asdict(check) for check in done], "ok": first is None}))
+        click.echo(json_text({"bundle": label, "checks": [asdict(check) for check in done], "ok": first is None}))
     if first is not None:
         fail(f"{opened.manifest.label}: {first.text}")
         sys.exit(EXIT_FAILURE)

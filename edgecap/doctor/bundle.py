@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from edgecap.doctor.child import Ended, run_python
 from edgecap.doctor.patient import Patient
 from edgecap.doctor.report import Finding, ok, problem, warning
 from edgecap.errors import BundleError, EngineError, TuningError
+from edgecap.runtime.child import Ended, run_python
 from edgecap.runtime.engines import LIBRARIES
 from edgecap.runtime.tuning import remembered, tuning_file
 

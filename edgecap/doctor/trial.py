@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from edgecap.doctor.child import run_python
 from edgecap.errors import EngineError
+from edgecap.runtime.child import run_python
 from edgecap.runtime.engines import LITERT_LIBRARIES, ONNX_LIBRARY
 
 # What is imported of a library to see whether it works: one that was half removed may still import by its name.

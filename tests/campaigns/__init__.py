@@ -1,6 +1,6 @@
 """Campaigns: tests that run for minutes or hours, started by hand; the suite has a short version of each.
 
-``python -m tests.campaigns.fuzz --help`` and ``python -m tests.campaigns.kills --help``, from the project's root.
+``python -m tests.campaigns.fuzz --help``, and likewise ``graphs`` and ``kills``, from the project's root.
 """
 
 import sys
