@@ -69,6 +69,7 @@ def export_bundle(request: ExportRequest, say: Callable[[str], None]) -> Bundle:
     if "tflite" in request.recipe.runtimes:
         require_converter()
     if request.evaluate_on is not None:
+        request.evaluate_on.check_held_out()
         request.evaluate_on.split("val")  # whatever it lacks is said now, not when all graphs are made
     checkpoint = load_checkpoint(request.checkpoint, preset=request.preset)
     preset = checkpoint.dims.preset

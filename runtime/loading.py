@@ -107,8 +107,8 @@ def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
 
 
 def _how_to_export(wanted: Sequence[str]) -> str:
-    options = " ".join(f"--{choice}" for choice in wanted)
-    return f"To have them:  edgecap export CHECKPOINT -o DIR {options} --data DATA  on a PC, then --bundle DIR"
+    options = "".join(f" --{choice}" for choice in wanted)
+    return f"To have them:  edgecap export CHECKPOINT -o DIR{options} --data DATA  on a PC, then --bundle DIR"
 
 
 def _loaded(

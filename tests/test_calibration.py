@@ -146,29 +146,32 @@ def test_without_a_dataset_the_photos_must_be_a_folder(checkpoint: Path, old: Pa
     assert contents(old) == before
 
 
-def test_an_unreadable_calibration_photo_is_named(
+def test_an_unreadable_calibration_photo_is_left_out(
     checkpoint: Path, photos: Path, bundle: Path, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hurry(bundle, monkeypatch, ".rounded.")
-    before = contents(old)
+    hurry(bundle, monkeypatch)
     broken = Path(shutil.copytree(photos, tmp_path / "broken"))
     (broken / "011.jpg").write_bytes((photos / "011.jpg").read_bytes()[:300])
     code, out, err = edgecap_here("export", checkpoint, "-o", old, *INT8, "--calibration", broken)
-    assert (code, out) == (1, []) and err[-2] == "weights to INT8, measured on 20 photos of broken"
-    assert err[-1].startswith(f"edgecap: {broken / '011.jpg'}: is truncated or damaged")
-    assert contents(old) == before and [path.name for path in old.parent.iterdir()] == ["bundle"]
+    assert code == 0 and len(out) == 1
+    assert err[0].startswith(f"{broken}: photo {broken / '011.jpg'} is truncated or damaged")
+    assert err[1] == f"{broken}: 1 photo is left out (--strict refuses them)"
+    assert "011.jpg" not in document(old, "calibration.json")["photos"]
 
 
-def test_an_unreadable_photo_of_val_is_named(
+def test_an_unreadable_photo_of_val_is_left_out_or_refused(
     checkpoint: Path, dataset: CaptionDataset, data: Path, old: Path, tmp_path: Path, graphs_at_hand: None
 ) -> None:
     own = Path(shutil.copytree(data, tmp_path / "own"))
     (own / "images" / "018.jpg").write_bytes(b"no photo")
-    before = contents(old)
-    code, out, err = edgecap_here("export", checkpoint, "-o", old, "--onnx", "--data", own)
-    assert (code, out) == (1, []) and err[-2].startswith("captions of 4 val photos")
-    assert err[-1] == f"edgecap: {own / 'images' / '018.jpg'}: is not a photo that Pillow can read"
+    before, arguments = contents(old), ("export", checkpoint, "-o", old, "--onnx", "--data", own)
+    code, out, err = edgecap_here(*arguments, "--strict")
+    problem = f"{own / 'dataset_tiny.json'}: photo {own / 'images' / '018.jpg'} is not a photo that Pillow can read"
+    assert (code, out, err) == (1, [], [f"edgecap: {problem}"])
     assert contents(old) == before and [path.name for path in old.parent.iterdir()] == ["bundle"]
+    code, out, err = edgecap_here(*arguments)
+    assert code == 0 and f"edgecap: {problem}: left out" in err
+    assert any(line.startswith("captions of 3 val photos") for line in err)
 
 
 def test_a_dataset_that_lacks_val_or_a_photo_of_it_is_refused_before_anything_is_made(
@@ -182,7 +185,7 @@ def test_a_dataset_that_lacks_val_or_a_photo_of_it_is_refused_before_anything_is
         (own, f"photo {own / 'images' / '018.jpg'} is missing"),
         (no_val, "no photos in split 'val'"),
     ):
-        code, out, err = edgecap_here("export", checkpoint, "-o", old, "--onnx", "--data", folder)
+        code, out, err = edgecap_here("export", checkpoint, "-o", old, "--onnx", "--data", folder, "--strict")
         assert (code, out, len(err)) == (1, [], 1)
         assert err[0].startswith(f"edgecap: {folder / 'dataset_tiny.json'}: {problem}")
         assert contents(old) == before and [path.name for path in old.parent.iterdir()] == ["bundle"]

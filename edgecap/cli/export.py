@@ -83,8 +83,6 @@ def export(
         asked = "--int8" if int8 else "INT8, which --fp32 and --fp16 would leave out,"
         raise click.UsageError(f"{asked} needs photos to calibrate on: name some with --data or --calibration")
     dataset = load_dataset(data, photos, strict=strict, say=fail) if data else None
-    if dataset and not no_evaluate:
-        dataset.check_held_out()
     calibration_set = _calibration(calibration, dataset, recipe)
     request = ExportRequest(
         checkpoint=checkpoint,

@@ -34,8 +34,8 @@ def load_backbone_weights(encoder: Encoder, source: str) -> str:
         return _load_imagenet(encoder.backbone)
     if not Path(source).is_file():
         raise CheckpointError(source, "no such file of weights")
-    check_header_size(Path(source))
     try:
+        check_header_size(Path(source))
         weights = load_file(source)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(source, f"is not a readable safetensors file: {error}") from error
