@@ -26,6 +26,7 @@ MIN_RANGE = 40.0
 # is of several pixels. In a thumbnail a few pixels are a long way in a photo, too.
 MAX_CORRELATIONS = {1: 0.6, 4: 0.2, 8: 0.1}  # by distance in pixels
 _TINY, MAX_CORRELATIONS_TINY = 48, {1: 0.35}
+_SCALED = 10_000  # pixels: an image of fewer is looked at as it is
 # Flat drawings: the share of pixels that equal their neighbours to the right and below, of all and of those that differ
 # from the commonest grey. A sky may be as flat, and a night or snow where they are clipped; what is in them is not.
 MIN_FLAT = 0.82
@@ -41,8 +42,8 @@ class Look:
 
     deviation: float  # the standard deviation of the grey values, or where it is small of R, G or B; of 255
     range: float  # between the least and the largest of them
-    # Of pixels so far apart, to the right or below: whichever is larger, but of the next ones whichever is smaller, as
-    # an image that was made square may be enlarged in one direction.
+    # Of pixels so far apart, to the right or below: whichever is larger; but of the next ones whichever is smaller
+    # where the image may have been made square, and so enlarged in one direction.
     correlations: dict[int, float]
     most: dict[int, float]  # what they are less than in noise of this size
     flat: float  # the share of pixels that equal their neighbours
@@ -104,4 +105,4 @@ def _correlation(centred: FloatArray, distance: int, variance: float) -> float:
     """The one that counts of the correlations in a row and in a column."""
     pairs = ((centred[:, distance:], centred[:, :-distance]), (centred[distance:], centred[:-distance]))
     both = [float(np.einsum("ij,ij->", one, other)) / (one.size * variance + 1e-9) for one, other in pairs]
-    return min(both) if distance == 1 else max(both)
+    return min(both) if distance == 1 and centred.size >= _SCALED else max(both)

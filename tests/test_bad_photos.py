@@ -55,7 +55,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
             load_image(path, CONFIG)
 
 
-@pytest.mark.parametrize("source", [np.zeros((40, 40), np.uint8), np.zeros((40, 40, 3), np.float32), 7, None])
+@pytest.mark.parametrize("source", [np.zeros((40, 40), np.int8), np.zeros((40, 40, 3), np.float32), 7, None])
 def test_objects_that_are_no_photos(source: Any) -> None:
     with pytest.raises(ImageError, match="is no photo"):
         load_image(source, CONFIG)
