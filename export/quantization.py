@@ -24,6 +24,7 @@ from onnxruntime.quantization import (
 
 from edgecap.errors import EdgecapError, ExportError, brief
 from edgecap.export.graphs import save_graph
+from edgecap.export.rounding_ties import avoid_ties
 from edgecap.runtime.saturation import can_saturate
 
 METHODS = {
@@ -147,4 +148,5 @@ def _quantized(quantize: Callable[[], None], int8: Path, role: str) -> None:
     finally:
         logger.setLevel(level)
     model = onnx.load_model(int8)
+    avoid_ties(model)
     save_graph(model, int8, role, "int8", safe=not can_saturate(model.SerializeToString()))
