@@ -16,15 +16,10 @@ Values = NDArray[np.float64]
 
 
 def quantized_sum(a: float, b: float, c: float, *, reader: str = "QuantizeLinear") -> ModelProto:
-    """``y``, the sum of two inputs of uint8 in steps of ``c``, as the quantizer writes it; zero points 128, 3 and 120."""
-    constants = [
-        numpy_helper.from_array(np.float32(value), f"{name}_scale")
-        for name, value in zip("abc", (a, b, c), strict=True)
-    ]
-    constants += [
-        numpy_helper.from_array(np.uint8(value), f"{name}_zero")
-        for name, value in zip("abc", (128, 3, 120), strict=True)
-    ]
+    """``y``, the sum of two inputs of uint8 in steps of ``c``, as the quantizer writes it."""
+    scales, zeros = {"a": a, "b": b, "c": c}, {"a": 128, "b": 3, "c": 120}
+    constants = [numpy_helper.from_array(np.float32(value), f"{name}_scale") for name, value in scales.items()]
+    constants += [numpy_helper.from_array(np.uint8(value), f"{name}_zero") for name, value in zeros.items()]
     nodes = [
         helper.make_node("DequantizeLinear", ["qa", "a_scale", "a_zero"], ["a"]),
         helper.make_node("DequantizeLinear", ["qb", "b_scale", "b_zero"], ["b"]),
