@@ -16,8 +16,8 @@ from edgecap.bench.others import BUSY
 from edgecap.bench.report import Row, Setting, measure_row, report
 from edgecap.bench.sweep import measurements, possible_settings, sound_settings
 from edgecap.cli import fail, one_line
-from edgecap.cli.caption import expand
 from edgecap.cli.options import backend_option, beam_option, bundle_option, precision_option
+from edgecap.cli.photo_requests import expand
 from edgecap.cli.tables import human_bytes, table
 from edgecap.errors import BundleError, ImageError, MissingExtraError, OptionError
 from edgecap.runtime.bundle import Bundle, find_bundle
