@@ -19,11 +19,17 @@ from edgecap.runtime.manifest import set_name
 if TYPE_CHECKING:
     from edgecap.runtime.captioner import Captioner
 
+VARIABLE = "EDGECAP_GOLDEN"  # names another file; /dev/null: nothing is found out
 _MAX_BYTES = 2**20  # a file beyond is not ours; one of a hundred bundles has some 30 kB
 
 
 def cache_file() -> Path:
-    """``golden.json`` in ``edgecap/`` of the user's cache (XDG). Raises ``RuntimeError`` for a user without a home."""
+    """``golden.json`` in ``edgecap/`` of the user's cache (XDG), or what ``EDGECAP_GOLDEN`` names.
+
+    Raises ``RuntimeError`` for a user without a home.
+    """
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "edgecap" / "golden.json"
 
@@ -40,6 +46,8 @@ def self_check(captioner: Captioner) -> str | None:
         known = _read(file)
         if key in known:
             return Fields(known, "golden").optional(key, str)
+        if file.exists() and not file.is_file():  # a device must not be replaced by a file
+            return None
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
         try:

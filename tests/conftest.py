@@ -7,7 +7,6 @@ import os
 import struct
 import subprocess
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -39,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("busy", deadline=None)  # the machine may have other things to do, or be emulated
 settings.load_profile("busy")
 os.environ["EDGECAP_TUNING"] = os.devnull  # what this machine's user once measured is nothing to the tests
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgecap-cache-")  # nor is what it found out of bundles
+os.environ["EDGECAP_GOLDEN"] = os.devnull  # nor is what it found out of bundles
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import edgecap, edgecap_here
+from conftest import ENVIRONMENT, edgecap, edgecap_here
 from golden_bundle import edit_golden, write_golden
 
 from edgecap.bench import report
@@ -20,6 +21,7 @@ Photo = Callable[..., Path]
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where results are kept in this test."""
+    monkeypatch.delenv("EDGECAP_GOLDEN")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "edgecap" / "golden.json"
 
@@ -79,7 +81,10 @@ def test_auto_takes_the_next_graphs_once_that_is_known(strange: Path, photo: Pho
         assert captioner.precision == "int8"
 
 
-def test_a_process_of_its_own_says_it_too(strange: Path, photo: Photo, cache: Path) -> None:
+def test_a_process_of_its_own_says_it_too(
+    strange: Path, photo: Photo, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "EDGECAP_GOLDEN", str(cache))
     code, out, err = edgecap("caption", photo("red.jpg", "red"), "--bundle", strange)
     assert (code, out) == (0, ["A red photo."]) and "captions may be wrong" in err[0]
 
@@ -98,12 +103,21 @@ def test_a_file_that_is_not_whole_is_written_anew(content: bytes, sound: Path, p
     assert None in json.loads(cache.read_text()).values()
 
 
+@pytest.mark.parametrize("named", ["file/golden.json", "folder"])
 def test_where_nothing_can_be_kept_nothing_is_found_out(
-    strange: Path, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    named: str, strange: Path, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setenv("EDGECAP_GOLDEN", str(tmp_path / named))
     assert edgecap_here("caption", photo("red.jpg", "red"), "--bundle", strange) == (0, ["A red photo."], [])
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_device_stays_one(strange: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGECAP_GOLDEN", os.devnull)
+    assert edgecap_here("caption", photo("red.jpg", "red"), "--bundle", strange) == (0, ["A red photo."], [])
+    assert Path(os.devnull).is_char_device()
 
 
 def test_a_bundle_without_a_golden_photo_is_not_suspected(tiny_bundle: Path, cache: Path) -> None:
