@@ -30,7 +30,8 @@ def streamed(bundle: Path, count: int, folder: Path, backend: str = "auto", opti
     """
     photos = [sample_photo(folder / f"stream{width}.jpg", width, height) for width, height in SIZES]
     damaged = folder / "damaged.jpg"
-    damaged.write_bytes(photos[-1].read_bytes()[:-2000])
+    content = photos[-1].read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])  # with more of it there, it would be captioned
     photos.append(damaged)
     command = [sys.executable, "-m", "edgecap", "caption", "--json", "--bundle", str(bundle), "--backend", backend]
     names = [str(photos[number % len(photos)]) for number in range(count)]

@@ -9,6 +9,8 @@ import pytest
 from conftest import edgecap, encoded
 from tiny_bundle import onnx_graphs, write_tiny_bundle
 
+from edgecap.runtime.machine import cpu_kind
+
 COLOURS = ("red", "lime", "blue")
 NAMES = {"red": "red", "lime": "green", "blue": "blue"}
 
@@ -30,7 +32,9 @@ def test_report_names_protocol_and_figures(tiny_bundle: Path, dataset: Path) -> 
     code, out, _ = edgecap("eval", "--bundle", tiny_bundle, "--data", dataset, "--beam", 2, "--precision", "fp32")
     assert code == 0
     assert out[0].startswith("tiny-test@") and " fp32, onnxruntime " in out[0]
-    assert out[1] == "colours val, 3 photos, beam 2, at most 6 words, length penalty 0, Karpathy's tokens"
+    assert out[1] == (
+        f"colours val, 3 photos, beam 2, at most 6 words, length penalty 0, Karpathy's tokens, on {cpu_kind()}"
+    )
     figures = {row.split()[0]: float(row.split()[1]) for row in out[2:8]}
     # 6 of the 9 words are right; the references have 10 words, so the brevity penalty is exp(1 - 10 / 9).
     assert figures["BLEU-1"] == pytest.approx(100 * 6 / 9 * 2.718281828 ** (1 - 10 / 9), abs=0.01)

@@ -109,7 +109,15 @@ def test_a_limit_without_a_calibration_is_wrong_usage(
 
 
 def test_too_few_photos_to_calibrate_on_are_the_reason(own_bundle: Path, photos: tuple[Path, Path]) -> None:
-    protocol = {"dataset": "d", "split": "val", "tokenizer": "t", "beam": 3, "max_length": 6, "length_penalty": 0}
+    protocol = {
+        "dataset": "d",
+        "split": "val",
+        "tokenizer": "t",
+        "cpu": "c",
+        "beam": 3,
+        "max_length": 6,
+        "length_penalty": 0,
+    }
     evaluation = {"checkpoint_sha256": "0", "results": {"onnx-fp32": {}}}
     for count, number in ((1, "1 val photo"), (99, "99 val photos")):
         content = json.dumps({**evaluation, "protocol": {**protocol, "photos": count}}).encode()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import edgecap
+from conftest import coloured, edgecap
 from PIL import Image
 from test_preprocess import CONFIG, gradient, saved
 
@@ -101,7 +101,7 @@ def test_it_is_no_photo_for_training() -> None:
 
 
 def test_the_command_line_and_python_say_so(tiny_bundle: Path, tmp_path: Path) -> None:
-    content = saved(Image.new("RGB", (480, 320), "red"), "JPEG")
+    content = saved(coloured("red", (480, 320)), "JPEG")
     (tmp_path / "a.jpg").write_bytes(content)
     (tmp_path / "b.jpg").write_bytes(content[:-2])
     code, out, err = edgecap("caption", tmp_path, "--json", "--bundle", tiny_bundle)

@@ -100,6 +100,7 @@ def test_onnx_graphs_are_listed_and_say_themselves_what_they_are(bundle: Path, n
         "edgecap.role": role,
         "edgecap.precision": precision,
         "edgecap.schema_version": str(SCHEMA_VERSION),
+        **({"edgecap.saturation": "none"} if precision == "int8" else {}),
     }
     assert (entry.role, entry.runtime, entry.precision, entry.passes_gate) == (role, "onnx", precision, None)
     assert (entry.opset, entry.ir_version, entry.signatures) == (18, model.ir_version, ())

@@ -10,6 +10,7 @@ import pytest
 from conftest import edgecap, edgecap_here
 
 from edgecap.bench import report
+from edgecap.bench.others import OthersWatch
 from edgecap.runtime import tuning
 
 FEW = ("--captions", 5, "--threads", 1, "--precision", "fp32")
@@ -36,6 +37,7 @@ def test_captions_are_timed_and_what_cannot_be_kept_is_one_line(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setattr(report, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(OthersWatch, "cores", lambda watch: 0.0)
     arguments = ("bench", photo("red.jpg", "red"), "--bundle", tiny_bundle, *FEW)
     code, out, err = edgecap_here(*arguments, "--json", tmp_path / "bench.json")
     assert code == 0 and any(line.startswith("onnxruntime") for line in out)

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 
 COLOURS = ("red", "green", "blue", "yellow", "white")
 SHAPES = ("circle", "square", "triangle")
@@ -24,6 +24,7 @@ TEMPLATES = (
     "one {colour} {shape} on a grey ground",
 )
 SIDE = 64  # pixels
+SHADE = [255 - value // 4 for value in range(256)]
 
 
 def write_tiny_dataset(folder: Path, train: int = 40, val: int = 8) -> Path:
@@ -58,7 +59,8 @@ def draw_photo(number: int) -> Image.Image:
         draw.rectangle(box, fill=colour)
     else:
         draw.polygon([(x, y - reach), (x + reach, y + reach), (x - reach, y + reach)], fill=colour)
-    return image
+    # Darker to the bottom, as what is flat everywhere is a drawing and no photo.
+    return ImageChops.multiply(image, Image.linear_gradient("L").resize(image.size).point(SHADE).convert("RGB"))
 
 
 def captions_of(number: int) -> list[list[str]]:
