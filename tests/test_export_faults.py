@@ -61,7 +61,7 @@ STAGES_THAT_FILL_THE_DISK = {
     "encoder.fp32.onnx": "fp32 ONNX graphs",
     "decoder_step.fp32.tflite": "fp32 TFLite graphs",
     "encoder.fp16.onnx": "fp16 graphs",
-    "encoder.rounded.onnx": "weights to INT8",
+    "encoder.rounded.onnx": "INT8 ONNX graphs",
     "encoder.int8.onnx": "INT8 ONNX graphs",
     "golden/astronaut.png": "writing the bundle",
 }
