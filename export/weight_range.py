@@ -14,6 +14,13 @@ from onnx import TensorProto, numpy_helper
 from edgecap.errors import ExportError
 from edgecap.export.weight_rounding import LARGEST
 
+_TFLITE_PRODUCTS = (
+    schema.BuiltinOperator.CONV_2D,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+    schema.BuiltinOperator.FULLY_CONNECTED,
+    schema.BuiltinOperator.BATCH_MATMUL,
+)
+
 
 def check_weight_range(graph: Path, role: str) -> None:
     """Raise ``ExportError`` for an INT8 graph, ONNX or TensorFlow Lite by its suffix, with a weight of -128."""
@@ -30,9 +37,14 @@ def _onnx_constants(graph: Path) -> Iterator[tuple[str, NDArray[np.int8]]]:
 
 
 def _tflite_constants(graph: Path) -> Iterator[tuple[str, NDArray[np.int8]]]:
+    """What products multiply with; other constants, such as what is added, have all 256 values."""
     model = schema.ModelT.InitFromPackedBuf(graph.read_bytes())
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     for subgraph in model.subgraphs:
-        for tensor in subgraph.tensors:
+        for operator in subgraph.operators:
+            if codes[operator.opcodeIndex] not in _TFLITE_PRODUCTS:
+                continue
+            tensor = subgraph.tensors[operator.inputs[1]]
             data = model.buffers[tensor.buffer].data
-            if tensor.type == schema.TensorType.INT8 and data is not None and len(tensor.shape) > 1:
+            if tensor.type == schema.TensorType.INT8 and data is not None:
                 yield tensor.name.decode(), np.asarray(data).view(np.int8)

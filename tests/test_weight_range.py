@@ -24,7 +24,7 @@ def write_onnx(path: Path, weight: NDArray[np.int8]) -> Path:
 
 def write_tflite(path: Path, weight: NDArray[np.int8]) -> Path:
     tensors = []
-    for name, buffer, shape in (("kernel", 1, weight.shape), ("zero_point", 2, (1,)), ("activation", 0, (4, 4))):
+    for name, buffer, shape in (("kernel", 1, weight.shape), ("term", 2, (1, 1)), ("activation", 0, (4, 4))):
         tensor = schema.TensorT()
         tensor.name, tensor.buffer, tensor.shape, tensor.type = name, buffer, list(shape), schema.TensorType.INT8
         tensors.append(tensor)
@@ -32,6 +32,15 @@ def write_tflite(path: Path, weight: NDArray[np.int8]) -> Path:
     buffers[1].data, buffers[2].data = weight.reshape(-1).view(np.uint8), np.array([-128], np.int8).view(np.uint8)
     subgraph, model = schema.SubGraphT(), schema.ModelT()
     subgraph.tensors, model.subgraphs, model.buffers = tensors, [subgraph], buffers
+    model.operatorCodes, subgraph.operators = [], []
+    for index, (kind, constant) in enumerate(
+        ((schema.BuiltinOperator.FULLY_CONNECTED, 0), (schema.BuiltinOperator.ADD, 1))
+    ):
+        code, operator = schema.OperatorCodeT(), schema.OperatorT()
+        code.builtinCode = code.deprecatedBuiltinCode = kind
+        operator.opcodeIndex, operator.inputs, operator.outputs = index, [2, constant], [2]
+        model.operatorCodes.append(code)
+        subgraph.operators.append(operator)
     builder = flatbuffers.Builder(0)
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(builder.Output())
