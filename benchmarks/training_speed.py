@@ -2,8 +2,8 @@
 
 python -m edgecap.benchmarks.training_speed --profile
 
-A step is forward, backward and AdamW, on random images. Contestants take turns. ATEN_CPU_CAPABILITY=avx2
-ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment stand in for a CPU with nothing newer.
+A step is forward, backward and AdamW, on random images. Contestants take turns. ``tests/avx2/run`` before the command
+stands in for a CPU with nothing newer than AVX2.
 """
 
 from __future__ import annotations
