@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecap.runtime.machine import cpu_flags
 from edgecap.runtime.onnx_scan import BYTES, VARINT, UnclearError, fields, varint
 
 PAIR_LIMIT = 128  # 255 * 128 fits into 16 bits, 255 * 129 does not
@@ -24,14 +25,18 @@ RECORD = ("edgecap.saturation", "none")  # in the metadata of a graph that was e
 
 _INT8 = 3  # a TensorProto's data_type
 _X86 = ("x86_64", "AMD64")
+_VNNI = {"avx512_vnni", "avx_vnni"}
 _HARMLESS = ("Gather", "DequantizeLinear")  # operators that do not multiply and add up the int8 constants they read
 
 
 def session_entries(graph: bytes) -> dict[str, str]:
     """What a session of this graph's configuration needs, so that its INT8 products are exact on this processor."""
-    if platform.machine() not in _X86 or keeps_pair_limit(graph):
+    if platform.machine() not in _X86:
         return {}
-    return dict([EXACT_PRODUCTS])
+    # With VNNI the option changes nothing, and looking through the graph would take longer than reading it.
+    if _VNNI & cpu_flags() or not keeps_pair_limit(graph):
+        return dict([EXACT_PRODUCTS])
+    return {}
 
 
 def keeps_pair_limit(graph: bytes) -> bool:

@@ -127,7 +127,11 @@ def test_sessions_on_x86_are_exact_but_where_that_changes_nothing(monkeypatch: p
     safe = quantized("Conv", filled((4, 4, 1, 1), (64, 64), 1))
     other = quantized("Conv", filled((4, 4, 1, 1), (100, 64), 1))
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(saturation, "cpu_flags", lambda: frozenset({"avx2"}))
     assert session_entries(safe) == {}
     assert session_entries(other) == {"session.x64quantprecision": "1"}
+    monkeypatch.setattr(saturation, "cpu_flags", lambda: frozenset({"avx2", "avx512_vnni"}))
+    monkeypatch.setattr(saturation, "keeps_pair_limit", lambda graph: pytest.fail("nobody has to look"))
+    assert session_entries(safe) == session_entries(other) == {"session.x64quantprecision": "1"}
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert session_entries(other) == {}
