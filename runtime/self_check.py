@@ -15,12 +15,13 @@ from edgecap.errors import BundleError, ImageError
 from edgecap.runtime.fields import Fields
 from edgecap.runtime.json_document import parse_json
 from edgecap.runtime.manifest import set_name
+from edgecap.runtime.regular_file import read_regular
 
 if TYPE_CHECKING:
     from edgecap.runtime.captioner import Captioner
 
 VARIABLE = "EDGECAP_GOLDEN"  # names another file; /dev/null: nothing is found out
-_MAX_BYTES = 2**20  # a file beyond is not ours; one of a hundred bundles has some 30 kB
+_MAX_BYTES = 2**20  # a file beyond is not ours, and stays; one of a hundred bundles has some 30 kB
 
 
 def cache_file() -> Path:
@@ -46,8 +47,6 @@ def self_check(captioner: Captioner) -> str | None:
         known = _read(file)
         if key in known:
             return Fields(known, "golden").optional(key, str)
-        if file.exists() and not file.is_file():  # a device must not be replaced by a file
-            return None
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
         try:
@@ -80,14 +79,10 @@ def _key(captioner: Captioner) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """What is known; nothing where the file is absent or not whole. Raises ``OSError``."""
-    if not file.is_file():
-        return {}
-    with file.open("rb") as opened:
-        content = opened.read(_MAX_BYTES)
+    """What is known; nothing where the file is absent or not whole. Raises ``OSError``, also for what is no file."""
     try:
-        document = parse_json(content)
-    except ValueError:
+        document = parse_json(read_regular(file, _MAX_BYTES))
+    except (FileNotFoundError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
 
