@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edgecap.model.preprocessing import preprocess_config
 from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import Distillation, Language, SelfCritical, Stage, TrainConfig
 from edgecap.training.log import LogRow, TrainingLog
+from edgecap.training.losses import caption_terms
 from edgecap.training.plan import plan
 from edgecap.training.sources import TrainingData
 from edgecap.training.stages import TrainingStage
@@ -76,6 +78,21 @@ def test_which_parameters_learn_at_which_rate(
         "end_to_end": [(decoder | projection, 1e-3), (backbone, 1e-5)],
         "self_critical": [(decoder | projection, 1e-3)],
     }
+
+
+def test_photos_with_one_caption_and_with_several_weigh_by_their_words(
+    small_model: CaptionModel, dataset: CaptionDataset, tmp_path: Path
+) -> None:
+    stage = stages_of(small_model, dataset, frozen=Stage(1, 1e-3), dropout=0.0)["frozen"]
+    stage.prepare(tmp_path)
+    batch = next(stage.batches(stage.order(0)))
+    fewer = batch.captions.clone()
+    fewer[0, 1:] = 0
+    steps = small_model.forced_steps(stage.source.features(batch.inputs), fewer)  # type: ignore[attr-defined]
+    (padded,) = caption_terms(steps, fewer.shape[1])
+    (term,) = stage.loss(replace(batch, captions=fewer), 0.0)
+    assert term.over == padded.over < int((batch.captions[..., 1:] != 0).sum())
+    assert term.total.item() == pytest.approx(padded.total.item(), rel=1e-5)
 
 
 def test_the_log_keeps_what_is_behind_the_run(tmp_path: Path) -> None:

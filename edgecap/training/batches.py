@@ -71,6 +71,17 @@ def captions_of(
     return pad_captions([photos[index].captions for index in indices], vocabulary, config.max_words)
 
 
+def by_caption_count(captions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Captions (N, K, T + 1) apart by how many a photo has: the photos' rows (n,), and their captions (n, k, T + 1).
+
+    Beside a photo with five captions one with a single caption would cost as much as five.
+    """
+    counts = (captions[:, :, 0] != 0).sum(dim=1)  # (N,)
+    for count in sorted(set(counts.tolist())):
+        rows = (counts == count).nonzero()[:, 0]  # (n,)
+        yield rows, captions[rows, :count]
+
+
 def _ids(words: Sequence[str], vocabulary: Vocabulary, max_words: int) -> list[int]:
     # A caption that is cut does not end there, so it gets no <end>.
     end = [vocabulary.end_id] if len(words) <= max_words else []

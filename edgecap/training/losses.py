@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,6 +81,14 @@ def caption_terms(
         there = seen.sum(dim=-1) > 0  # (N, K): a photo with fewer captions has empty ones
         terms.append(Term(((1 - seen) ** 2).sum(dim=-1)[there].sum(), int(there.sum()), attention_penalty))
     return terms
+
+
+def joined(parts: Sequence[Sequence[Term]]) -> list[Term]:
+    """The terms of several parts of a batch, in the same order each, as terms of the whole batch."""
+    return [
+        Term(torch.stack([term.total for term in terms]).sum(), sum(term.over for term in terms), terms[0].weight)
+        for terms in zip(*parts, strict=True)
+    ]
 
 
 def distance_term(found: Tensor, wanted: Tensor, weight: float) -> Term:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.evaluation import decode_batches, score_split
@@ -18,9 +19,9 @@ from edgecap.model.captioner import CaptionModel
 from edgecap.model.generation import default_generation
 from edgecap.model.torch_backend import TorchBackend
 from edgecap.runtime.backend import Encoded
-from edgecap.training.batches import Batch, EpochOrder, pad_captions
+from edgecap.training.batches import Batch, EpochOrder, by_caption_count, pad_captions
 from edgecap.training.config import Stage, TrainConfig
-from edgecap.training.losses import SoftTargets, Term, caption_terms
+from edgecap.training.losses import SoftTargets, Term, caption_terms, joined
 from edgecap.training.sources import Source, TrainingData
 from edgecap.training.task_teacher import TaskTeacher
 from edgecap.training.teacher_head import TeacherHead
@@ -136,25 +137,31 @@ class CaptionStage(TrainingStage):
 
     def loss(self, batch: Batch, done: float) -> list[Term]:
         features = self.source.features(batch.inputs)  # (N, L, D)
-        config = self.config
-        steps = self.model.forced_steps(features, batch.captions, done * config.scheduled_sampling)
-        terms = caption_terms(
-            steps,
-            batch.captions.shape[1],
-            smoothing=config.label_smoothing,
-            attention_penalty=config.attention_penalty,
-            soft=self._soft_targets(batch),
+        known = self.source.task_features(batch) if self.task_teacher else []  # (N, L, D) each
+        terms = joined(
+            [
+                self._word_terms(features[rows], captions, [each[rows] for each in known], done)
+                for rows, captions in by_caption_count(batch.captions)
+            ]
         )
         if batch.teacher is None or self.head is None:
             return terms
+        config = self.config
         words = [term._replace(weight=config.beta * term.weight) for term in terms]
         return [*words, *self.head.terms(features, batch.teacher, spatial=config.spatial, pooled=config.alpha)]
 
-    def _soft_targets(self, batch: Batch) -> SoftTargets | None:
-        if self.task_teacher is None:
-            return None
-        distributions = self.task_teacher.distributions(self.source.task_features(batch), batch.captions)
-        return SoftTargets(distributions, self.config.task_share, self.config.temperature)
+    def _word_terms(self, features: Tensor, captions: Tensor, known: Sequence[Tensor], done: float) -> list[Term]:
+        config, soft = self.config, None
+        if self.task_teacher is not None:
+            distributions = self.task_teacher.distributions(known, captions)
+            soft = SoftTargets(distributions, config.task_share, config.temperature)
+        return caption_terms(
+            self.model.forced_steps(features, captions, done * config.scheduled_sampling),
+            captions.shape[1],
+            smoothing=config.label_smoothing,
+            attention_penalty=config.attention_penalty,
+            soft=soft,
+        )
 
     def validate(self) -> Validation:
         backend = TorchBackend(self.model, autocast=self.config.precision == "bf16")
