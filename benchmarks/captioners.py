@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.benchmarks.contest import Contestant
-from edgecap.model.captioner import CaptionModel
 from edgecap.runtime import Captioner
-from edgecap.runtime.preprocess import PreprocessConfig, normalize
-from edgecap.runtime.vocabulary import Vocabulary
+from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.runtime.photo.preprocess import PreprocessConfig, normalize
 
 
 def own(captioner: Captioner, photo: Path) -> Contestant:

@@ -20,15 +20,15 @@ from PIL import Image
 
 from edgecap.benchmarks.contest import Contestant
 from edgecap.errors import ExportError
-from edgecap.export.graph_maker import GraphMaker
-from edgecap.export.graphs import EncoderGraph, export_encoder
-from edgecap.export.quantization import PhotoReader
-from edgecap.export.tflite_conversion import SAMPLE_PHOTOS, SAMPLE_SHAPE
-from edgecap.runtime import engines
-from edgecap.runtime.backend import FloatArray
-from edgecap.runtime.litert_backend import GraphTensor, channels_last
-from edgecap.runtime.manifest import RUNTIMES
-from edgecap.runtime.preprocess import load_image
+from edgecap.export.compress.quantization import PhotoReader
+from edgecap.export.graphs.maker import GraphMaker
+from edgecap.export.graphs.tflite_conversion import SAMPLE_PHOTOS, SAMPLE_SHAPE
+from edgecap.export.graphs.torch_to_onnx import EncoderGraph, export_encoder
+from edgecap.runtime.bundle.manifest import RUNTIMES
+from edgecap.runtime.engines import libraries
+from edgecap.runtime.engines.engine import FloatArray
+from edgecap.runtime.engines.litert_engine import GraphTensor, channels_last
+from edgecap.runtime.photo.preprocess import load_image
 
 FP32, INT8 = KINDS = ("fp32", "int8")
 CALIBRATION_PHOTOS = 64  # of the peers' own quantizers: enough for their speed, which is what is measured
@@ -134,7 +134,7 @@ class Encoders:
 
     def _backend(self, runtime: str, encoder: Path, kind: str) -> Encode:
         step = self.maker.path("decoder_step", runtime, kind).read_bytes()
-        backend = engines.start(runtime, encoder.read_bytes(), step, 1, encoder)
+        backend = libraries.start(runtime, encoder.read_bytes(), step, 1, encoder)
         return lambda: backend.encode(self.image).features
 
     def _onnx2tf(self) -> dict[str, Path]:

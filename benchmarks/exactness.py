@@ -22,11 +22,11 @@ import onnxruntime
 from edgecap.benchmarks.quantization import Campaign
 from edgecap.benchmarks.report import write_section
 from edgecap.data.karpathy import load_dataset
-from edgecap.evaluation import image_tensor
-from edgecap.export.parity import decibels
-from edgecap.runtime import engines
-from edgecap.runtime.backend import FloatArray
-from edgecap.runtime.saturation import EXACT_PRODUCTS
+from edgecap.export.proof.parity import decibels
+from edgecap.metrics.split import image_tensor
+from edgecap.runtime.engines import libraries
+from edgecap.runtime.engines.engine import FloatArray
+from edgecap.runtime.engines.saturation import EXACT_PRODUCTS
 
 REPORT = Path(__file__).with_name("EXACTNESS.md")
 TITLE = "INT8 encoders that are exact on every CPU"
@@ -67,7 +67,7 @@ def session(graph: Path, *, exact: bool) -> Encode:
 def loaded(campaign: Campaign, runtime: str, precision: str) -> Encode:
     """As the runtime loads it."""
     graphs = [campaign.maker.path(role, runtime, precision).read_bytes() for role in ("encoder", "decoder_step")]
-    engine = engines.start(runtime, graphs[0], graphs[1], 1, "the graphs")
+    engine = libraries.start(runtime, graphs[0], graphs[1], 1, "the graphs")
     return lambda image: engine.encode(image).features
 
 

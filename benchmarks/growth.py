@@ -16,21 +16,21 @@ from typing import Any
 import click
 import torch
 
+from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
+from edgecap.architectures.lstm.dims import preset_dims
+from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.photos import sample_photo
 from edgecap.benchmarks.soak import Curve, check_flat, streamed
 from edgecap.data.karpathy import load_dataset
-from edgecap.export.calibration import from_dataset
+from edgecap.export.compress.calibration import from_dataset
 from edgecap.export.exporter import ExportRequest, export_bundle
 from edgecap.export.recipe import ExportRecipe
-from edgecap.model.captioner import CaptionModel
-from edgecap.model.checkpoint import Checkpoint, save_checkpoint
-from edgecap.model.dims import preset_dims
 from edgecap.runtime import Caption, Captioner, load
-from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.machine import machine
-from edgecap.runtime.probes import usable_cores
-from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
+from edgecap.runtime.machine.facts import machine
+from edgecap.runtime.machine.probes import usable_cores
 
 HERE = Path(__file__).parent
 BEAMS, BATCHES = range(1, 11), (1, 2, 4, 8, 16, 32, 64)

@@ -20,6 +20,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 
+from edgecap.architectures.checkpoint import load_checkpoint
+from edgecap.architectures.lstm.defaults import default_generation
+from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.bench.cold_start import cold_start
 from edgecap.bench.latency import measure
 from edgecap.benchmarks.captioners import blip_base, own, plain_torch, vit_distilgpt2
@@ -29,19 +33,15 @@ from edgecap.benchmarks.photos import sample_photo
 from edgecap.benchmarks.report import say, write_section
 from edgecap.data.karpathy import load_dataset
 from edgecap.errors import EdgecapError
-from edgecap.export.bias_folding import fold_projection_bias
-from edgecap.export.calibration import from_dataset
-from edgecap.export.graph_facts import graph_facts
-from edgecap.export.graph_maker import GraphMaker
+from edgecap.export.compress.calibration import from_dataset
+from edgecap.export.graphs.facts import graph_facts
+from edgecap.export.graphs.maker import GraphMaker
 from edgecap.export.recipe import ExportRecipe
-from edgecap.model.checkpoint import load_checkpoint
-from edgecap.model.generation import default_generation
-from edgecap.model.preprocessing import preprocess_config
 from edgecap.runtime import Captioner, load
-from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.machine import machine
-from edgecap.runtime.manifest import RUNTIMES
-from edgecap.runtime.preprocess import load_image, to_tensor
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.manifest import RUNTIMES
+from edgecap.runtime.machine.facts import machine
+from edgecap.runtime.photo.preprocess import load_image, to_tensor
 
 REPORT = Path(__file__).with_name("RESULTS.md")
 ROUNDS, SECONDS = 7, 0.5

@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 
 from edgecap.errors import ImageError
-from edgecap.runtime.bundle import Bundle, find_bundle
-from edgecap.runtime.not_a_photo import Look, look_at, why_not_a_photo
-from edgecap.runtime.photo_folder import photos_in
-from edgecap.runtime.preprocess import pixels_to_judge
+from edgecap.runtime.bundle.bundle import Bundle, find_bundle
+from edgecap.runtime.photo.folder import photos_in
+from edgecap.runtime.photo.not_a_photo import Look, look_at, why_not_a_photo
+from edgecap.runtime.photo.preprocess import pixels_to_judge
 
 
 @click.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 import edgecap.export
-from edgecap.export.golden import PHOTO
+from edgecap.export.proof.golden_photo import PHOTO
 
 
 def sample_photo(path: Path, width: int, height: int) -> Path:

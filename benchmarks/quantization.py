@@ -16,22 +16,22 @@ from typing import Any
 
 import click
 
+from edgecap.architectures.checkpoint import load_checkpoint
+from edgecap.architectures.lstm.defaults import default_generation
+from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.benchmarks.report import say, write_report
 from edgecap.data.karpathy import CaptionDataset, load_dataset
-from edgecap.evaluation import protocol_of, protocol_text
-from edgecap.export.bias_folding import fold_projection_bias
-from edgecap.export.calibration import from_dataset
-from edgecap.export.evaluation import caption_photos, compare
-from edgecap.export.graph_maker import GraphMaker
+from edgecap.export.compress.calibration import from_dataset
+from edgecap.export.graphs.maker import GraphMaker
+from edgecap.export.proof.caption_gate import caption_photos, compare
 from edgecap.export.recipe import ExportRecipe
-from edgecap.model.checkpoint import load_checkpoint
-from edgecap.model.generation import default_generation
-from edgecap.model.preprocessing import preprocess_config
-from edgecap.runtime import engines
-from edgecap.runtime.backend import Backend
-from edgecap.runtime.decoding import DecodingOptions
+from edgecap.metrics.split import protocol_of, protocol_text
+from edgecap.runtime.bundle.manifest import RUNTIMES, set_name
+from edgecap.runtime.engines import libraries
+from edgecap.runtime.engines.engine import Backend
 from edgecap.runtime.loading import default_threads
-from edgecap.runtime.manifest import RUNTIMES, set_name
+from edgecap.runtime.search.decoding import DecodingOptions
 
 REPORT = Path(__file__).with_name("QUANTIZATION.md")
 PLAIN = {"error_feedback": False, "bias_correction": False}
@@ -113,7 +113,7 @@ class Campaign:
 
     def _backend(self, runtime: str, encoder: str, step: str) -> Backend:
         graphs = [self.maker.path(*graph).read_bytes() for graph in self._graphs(runtime, encoder, step)]
-        return engines.start(runtime, graphs[0], graphs[1], default_threads(), "the graphs")
+        return libraries.start(runtime, graphs[0], graphs[1], default_threads(), "the graphs")
 
     def _graphs(self, runtime: str, encoder: str, step: str) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
         return ("encoder", runtime, encoder), ("decoder_step", runtime, step)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edgecap.runtime.machine import cpu_kind, machine
+from edgecap.runtime.machine.facts import cpu_kind, machine
 
 
 def write_report(path: Path, title: str, protocol: str, tables: Sequence[str]) -> None:

@@ -18,8 +18,8 @@ import click
 import torch
 from torch import nn
 
-from edgecap.model.efficientnet import EfficientNetLite
-from edgecap.model.shufflenet import ShuffleNetV2
+from edgecap.architectures.backbones.efficientnet import EfficientNetLite
+from edgecap.architectures.backbones.shufflenet import ShuffleNetV2
 from edgecap.training.memory import keep_freed_memory
 from edgecap.training.precision import resolved_precision
 

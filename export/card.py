@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from edgecap.evaluation import protocol_text
-from edgecap.export.evaluation import REFERENCE
-from edgecap.model.checkpoint import Checkpoint
+from edgecap.architectures.checkpoint import Checkpoint
+from edgecap.export.proof.caption_gate import REFERENCE
+from edgecap.metrics.split import protocol_text
 
 
 def model_card(checkpoint: Checkpoint, name: str, evaluation: dict[str, Any], notes: str) -> str:

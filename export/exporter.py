@@ -11,34 +11,34 @@ from typing import Any
 
 import numpy as np
 
+from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint
+from edgecap.architectures.lstm.defaults import default_generation
+from edgecap.architectures.lstm.dims import PRESETS
+from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
+from edgecap.architectures.lstm.torch_engine import TorchBackend
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import CheckpointError, ExportError
-from edgecap.evaluation import protocol_of
-from edgecap.export import golden
-from edgecap.export.bias_folding import fold_projection_bias
-from edgecap.export.calibration import CalibrationSet
 from edgecap.export.card import difference_text, model_card
-from edgecap.export.confidence import calibrate
-from edgecap.export.evaluation import REFERENCE, caption_photos, compare
-from edgecap.export.graph_facts import graph_facts
-from edgecap.export.graph_maker import GraphMaker
-from edgecap.export.parity import Parity, check_parity
+from edgecap.export.compress.calibration import CalibrationSet
+from edgecap.export.graphs.facts import graph_facts
+from edgecap.export.graphs.maker import GraphMaker
+from edgecap.export.graphs.tflite import require_converter
+from edgecap.export.proof import golden_photo as golden
+from edgecap.export.proof.caption_gate import REFERENCE, caption_photos, compare
+from edgecap.export.proof.confidence_fit import calibrate
+from edgecap.export.proof.parity import Parity, check_parity
 from edgecap.export.recipe import ExportRecipe
-from edgecap.export.tflite import require_converter
 from edgecap.export.writer import BundleWriter
 from edgecap.interrupt import StopRequest
-from edgecap.model.checkpoint import Checkpoint, load_checkpoint
-from edgecap.model.dims import PRESETS
-from edgecap.model.generation import default_generation
-from edgecap.model.preprocessing import preprocess_config
-from edgecap.model.torch_backend import TorchBackend
-from edgecap.runtime import engines
-from edgecap.runtime.backend import Backend, FloatArray
-from edgecap.runtime.bundle import Bundle, Confidence, Dims
-from edgecap.runtime.golden import golden_record, tensor_digest
+from edgecap.metrics.split import protocol_of
+from edgecap.runtime.bundle.bundle import Bundle, Confidence, Dims
+from edgecap.runtime.bundle.manifest import GRAPH_ROLES, PRECISIONS, set_name
+from edgecap.runtime.engines import libraries
+from edgecap.runtime.engines.engine import Backend, FloatArray
 from edgecap.runtime.loading import default_threads
-from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, set_name
-from edgecap.runtime.preprocess import to_tensor
+from edgecap.runtime.photo.preprocess import to_tensor
+from edgecap.runtime.verify.record import golden_record, tensor_digest
 from edgecap.wording import counted
 
 
@@ -135,7 +135,7 @@ class _Export:
 
     def _backend(self, runtime: str, precision: str) -> Backend:
         encoder, step = (self.maker.path(role, runtime, precision).read_bytes() for role in GRAPH_ROLES)
-        return engines.start(runtime, encoder, step, default_threads(), f"the {precision} {runtime} graphs")
+        return libraries.start(runtime, encoder, step, default_threads(), f"the {precision} {runtime} graphs")
 
     def _parity_images(self) -> FloatArray:
         """The golden photo and a few of the calibration's, (N, 3, S, S)."""

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
+from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
 
 
 @dataclass(frozen=True)

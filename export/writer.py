@@ -17,8 +17,8 @@ from typing import Any, Self
 import edgecap
 from edgecap.errors import BundleError, EdgecapError
 from edgecap.export.atomic import replace_directory
-from edgecap.export.graph_interface import graph_interface
-from edgecap.runtime.bundle import MANIFEST, Bundle, Dims, FileEntry, Manifest, bundle_id
+from edgecap.export.graphs.interface import graph_interface
+from edgecap.runtime.bundle.bundle import MANIFEST, Bundle, Dims, FileEntry, Manifest, bundle_id
 
 _SPARE = 2**16  # bytes: whatever fails with less left on the disk fails for that
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecap.runtime.caption import Alternative, Caption, Prepared, Timings
     from edgecap.runtime.captioner import Captioner
-    from edgecap.runtime.deadline import Deadline
     from edgecap.runtime.loading import load
+    from edgecap.runtime.search.deadline import Deadline
 
 __all__ = ["Alternative", "Caption", "Captioner", "Deadline", "Prepared", "Timings", "load"]
 
@@ -20,7 +20,7 @@ _HOMES = {
     "Alternative": "caption",
     "Caption": "caption",
     "Captioner": "captioner",
-    "Deadline": "deadline",
+    "Deadline": "search.deadline",
     "Prepared": "caption",
     "Timings": "caption",
     "load": "loading",

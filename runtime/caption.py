@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from edgecap.runtime.backend import FloatArray
+from edgecap.runtime.engines.engine import FloatArray
 
 MIN_WORDS = 3  # of a sentence that the deadline cut: fewer, "A dog", say nothing of what is to be seen
 

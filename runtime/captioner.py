@@ -12,17 +12,17 @@ import numpy as np
 
 from edgecap.errors import EngineError, ImageError
 from edgecap.runtime.arguments import one_of, photo_list
-from edgecap.runtime.backend import Backend, Encoded
-from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.confidence import Calibration
+from edgecap.runtime.bundle.generation import DecodingOptions
+from edgecap.runtime.bundle.manifest import set_name
 from edgecap.runtime.caption import Caption, Prepared, milliseconds_since
-from edgecap.runtime.confidence import Calibration
-from edgecap.runtime.deadline import Deadline
-from edgecap.runtime.decoding import Hypothesis, decode
-from edgecap.runtime.generation import DecodingOptions
-from edgecap.runtime.graph_outputs import ENCODER_AXES, checked
-from edgecap.runtime.manifest import set_name
-from edgecap.runtime.photo import PhotoSource
-from edgecap.runtime.preprocess import look_and_load
+from edgecap.runtime.engines.engine import Backend, Encoded
+from edgecap.runtime.engines.graph_outputs import ENCODER_AXES, checked
+from edgecap.runtime.photo.preprocess import look_and_load
+from edgecap.runtime.photo.reading import PhotoSource
+from edgecap.runtime.search.deadline import Deadline
+from edgecap.runtime.search.decoding import Hypothesis, decode
 from edgecap.runtime.telling import Teller
 
 Photo = PhotoSource | Prepared
@@ -115,7 +115,7 @@ class Captioner:
         With ``n_best`` the caption has that many sentences, or as many as the beam found, in ``Caption.n_best``.
 
         With ``max_ms`` the caption is ready about that many milliseconds after the call began, reading the photo
-        included, or after the :class:`~edgecap.runtime.deadline.Deadline` began that stands in its place. The search
+        included, or after the :class:`Deadline` began that stands in its place. The search
         ends before a decoder step that would be too late, with its best hypothesis so far; what the photo, the encoder
         and the first step take is always taken. Fewer than three words are no text, and ``Caption.reason`` says so.
 

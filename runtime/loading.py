@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgecap.errors import BundleError, OptionError, UnsupportedGraphError
-from edgecap.runtime import engines
 from edgecap.runtime.arguments import whole_number
-from edgecap.runtime.bundle import Bundle, find_bundle, unless_replaced
+from edgecap.runtime.bundle.bundle import Bundle, find_bundle, unless_replaced
+from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
 from edgecap.runtime.captioner import Captioner
-from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
-from edgecap.runtime.probes import USEFUL_CORES, usable_cores
-from edgecap.runtime.self_check import known_problem
-from edgecap.runtime.tuning import Measurement, fastest
+from edgecap.runtime.engines import libraries
+from edgecap.runtime.machine.probes import USEFUL_CORES, usable_cores
+from edgecap.runtime.machine.tuning import Measurement, fastest
+from edgecap.runtime.verify.self_check import known_problem
 
 AUTO = "auto"  # of a precision or a backend: the first that fits
 MAX_THREADS = 256
@@ -25,7 +25,7 @@ def load(
     """Open a bundle and load its graphs: one's directory, the name of one that comes with the package, or its default.
 
     A bundle in the working directory goes before an embedded one of the same name: see
-    :func:`~edgecap.runtime.bundle.find_bundle`.
+    :func:`~edgecap.runtime.bundle.bundle.find_bundle`.
     ``backend`` is ``onnx``, ``tflite``, or ``auto`` for the first of these that is installed and that the bundle has
     graphs for. ``precision`` is ``int8``, ``fp16``, ``fp32``, or ``auto`` for the fastest whose captions passed the
     limits of the export; when the engine does not load its graphs, or the golden photo is known not to be on this
@@ -86,7 +86,11 @@ def _tuned(bundle: Bundle, backend: str, precision: str, threads: int | None) ->
         return None
     given = [None if choice == AUTO else choice for choice in (backend, precision)]
     found = fastest(bundle.manifest.bundle_id, given[0], given[1], threads)
-    if found is None or found.precision not in bundle.precisions(found.backend) or not engines.installed(found.backend):
+    if (
+        found is None
+        or found.precision not in bundle.precisions(found.backend)
+        or not libraries.installed(found.backend)
+    ):
         return None
     return found if 1 <= found.threads <= MAX_THREADS else None
 
@@ -101,8 +105,8 @@ def _runtime(bundle: Bundle, backend: str, precision: str) -> str:
         others = [f"{name} {', '.join(precisions)}" for name, precisions in there.items() if precisions]
         has = f"it has: {'; '.join(others) or 'none'}"
         raise OptionError(f"{bundle.path} has no {' '.join([*wanted, 'graphs'])}; {has}. {_how_to_export(wanted)}")
-    runtime = next(filter(engines.installed, fitting), fitting[0])
-    engines.require(runtime)
+    runtime = next(filter(libraries.installed, fitting), fitting[0])
+    libraries.require(runtime)
     return runtime
 
 
@@ -115,7 +119,7 @@ def _loaded(
     bundle: Bundle, runtime: str, precision: str, threads: int | None, refusals: Mapping[str, str]
 ) -> Captioner:
     threads = threads or default_threads()
-    engine = engines.start(runtime, *bundle.read_graphs(runtime, precision), threads, bundle.path)
+    engine = libraries.start(runtime, *bundle.read_graphs(runtime, precision), threads, bundle.path)
     notes = (f"{refused} graphs {reason}: {precision} is used" for refused, reason in refusals.items())
     return Captioner(bundle, engine, precision, runtime, threads, tuple(notes))
 

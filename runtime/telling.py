@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.confidence import Calibration
+from edgecap.runtime.bundle.generation import DecodingOptions
 from edgecap.runtime.caption import MIN_WORDS, Alternative, Caption, Prepared, Timings
-from edgecap.runtime.confidence import Calibration
-from edgecap.runtime.decoding import Hypothesis
-from edgecap.runtime.generation import DecodingOptions
+from edgecap.runtime.search.decoding import Hypothesis
 
 NOT_SURE = "not sure"
 

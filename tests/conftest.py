@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
+from places import ROOT, SHARED
 from tiny_bundle import Graphs, write_tiny_bundle
 from tiny_dataset import write_photos, write_tiny_dataset
 from tiny_tflite import made_tflite_graphs, make_tflite_graphs
@@ -30,17 +31,16 @@ from edgecap.runtime import Captioner, load
 if TYPE_CHECKING:
     from exported import Run
 
-    from edgecap.model.captioner import CaptionModel
+    from edgecap.architectures.lstm.network import CaptionModel
 
 CALIBRATION_PHOTOS = 20
 
-ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("busy", deadline=None)  # the machine may have other things to do, or be emulated
 settings.load_profile("busy")
 os.environ["EDGECAP_TUNING"] = os.devnull  # what this machine's user once measured is nothing to the tests
 os.environ["EDGECAP_GOLDEN"] = os.devnull  # nor is what it found out of bundles
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
+REAL_PHOTOS = SHARED / "data" / "photos"
 
 
 @pytest.fixture(scope="session")
@@ -116,9 +116,9 @@ def small_model() -> CaptionModel:
     """A ``plus`` with a narrow decoder and random weights."""
     import torch
 
-    from edgecap.model.backbone_weights import recalibrate_batchnorm
-    from edgecap.model.captioner import CaptionModel
-    from edgecap.model.dims import preset_dims
+    from edgecap.architectures.backbones.weights import recalibrate_batchnorm
+    from edgecap.architectures.lstm.dims import preset_dims
+    from edgecap.architectures.lstm.network import CaptionModel
 
     torch.manual_seed(0)
     model = CaptionModel(preset_dims("plus", 8, projection=(8,), attention_dim=8, hidden_dim=8, embedding_dim=8))

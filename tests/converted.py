@@ -14,18 +14,18 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from edgecap.export.bias_folding import fold_projection_bias
-from edgecap.export.graphs import export_encoder, export_step
-from edgecap.export.half_storage import store_half
-from edgecap.export.layer_inputs import input_moments
+from edgecap.architectures.backbones import efficientnet, shufflenet
+from edgecap.architectures.backbones.weights import recalibrate_batchnorm
+from edgecap.architectures.lstm.dims import preset_dims
+from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
+from edgecap.architectures.lstm.rewrites.scale_sharing import capped
+from edgecap.export.compress.half_storage import store_half
+from edgecap.export.compress.layer_inputs import input_moments
+from edgecap.export.compress.weight_rounding import round_weights
+from edgecap.export.graphs.tflite import convert_encoder, convert_step
+from edgecap.export.graphs.torch_to_onnx import export_encoder, export_step
 from edgecap.export.recipe import ExportRecipe
-from edgecap.export.scale_sharing import capped
-from edgecap.export.tflite import convert_encoder, convert_step
-from edgecap.export.weight_rounding import round_weights
-from edgecap.model import efficientnet, shufflenet
-from edgecap.model.backbone_weights import recalibrate_batchnorm
-from edgecap.model.captioner import CaptionModel
-from edgecap.model.dims import preset_dims
 
 # Narrow and short, with every kind of block that the networks have. Channels that no variant rounds (to 8).
 LITE_STAGES = (

@@ -26,17 +26,17 @@ import torch
 from conftest import ROOT
 from tiny_dataset import write_tiny_dataset
 
+from edgecap.architectures.backbones.weights import load_backbone_weights
+from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
+from edgecap.architectures.lstm.dims import preset_dims
+from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.cli import main
 from edgecap.data.karpathy import build_vocabulary, load_dataset
-from edgecap.export import graph_maker
+from edgecap.export.graphs import maker as graph_maker
+from edgecap.export.graphs.tflite_conversion import SAMPLE_PHOTOS
 from edgecap.export.recipe import ExportRecipe
-from edgecap.export.tflite_conversion import SAMPLE_PHOTOS
-from edgecap.model.backbone_weights import load_backbone_weights
-from edgecap.model.captioner import CaptionModel
-from edgecap.model.checkpoint import Checkpoint, save_checkpoint
-from edgecap.model.dims import preset_dims
-from edgecap.runtime.manifest import GRAPH_ROLES, PRECISIONS, set_name
-from edgecap.runtime.vocabulary import Vocabulary
+from edgecap.runtime.bundle.manifest import GRAPH_ROLES, PRECISIONS, set_name
+from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.training.config import TrainConfig
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

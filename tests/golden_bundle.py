@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from conftest import encoded
-from test_bundle import edit_manifest
+from edited_bundle import add_file
 
-from edgecap.runtime import engines
-from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.documents import GOLDEN, graph_sets
-from edgecap.runtime.golden import golden_record, tensor_digest
-from edgecap.runtime.preprocess import to_tensor
-from edgecap.runtime.verification import Check, verify
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.documents import GOLDEN, graph_sets
+from edgecap.runtime.engines import libraries
+from edgecap.runtime.photo.preprocess import to_tensor
+from edgecap.runtime.verify.golden_check import Check, verify
+from edgecap.runtime.verify.record import golden_record, tensor_digest
 
 PHOTO = "golden/red.png"
-
-
-def add_file(bundle: Path, name: str, role: str, content: bytes, **facts: Any) -> None:
-    """Put a file into a bundle, as its maker could; ``facts`` replace those that the manifest has of it."""
-    (bundle / name).parent.mkdir(exist_ok=True)
-    (bundle / name).write_bytes(content)
-    identity = {"path": name, "role": role, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-    def edit(document: dict[str, Any]) -> None:
-        (entry,) = [file for file in document["files"] if file["path"] == name] or [{"inputs": [], "outputs": []}]
-        document["files"] = [file for file in document["files"] if file["path"] != name]
-        document["files"].append({**entry, **facts, **identity})
-
-    edit_manifest(bundle, edit)
-
-
-def remove_file(bundle: Path, name: str) -> None:
-    edit_manifest(bundle, lambda d: d.update(files=[file for file in d["files"] if file["path"] != name]))
 
 
 def write_golden(path: Path) -> None:
@@ -46,8 +27,8 @@ def write_golden(path: Path) -> None:
     options = bundle.generation.options(bundle.vocabulary)
     records = {}
     for runtime, precision in graph_sets(bundle):
-        if engines.installed(runtime):
-            backend = engines.start(runtime, *bundle.read_graphs(runtime, precision), 1, "bundle")
+        if libraries.installed(runtime):
+            backend = libraries.start(runtime, *bundle.read_graphs(runtime, precision), 1, "bundle")
             records[f"{runtime}-{precision}"] = golden_record(backend, image, bundle.vocabulary, options)
     document = {
         "photo": PHOTO,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from conftest import ENVIRONMENT
 
 from edgecap.doctor.patient import Patient, Platform
 from edgecap.doctor.report import Finding
@@ -76,3 +80,20 @@ def only(findings: Iterable[Finding]) -> Finding:
     (finding,) = findings
     statuses([finding])
     return finding
+
+
+ENGINES = ("onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorflow")
+
+
+def without(*engines_absent: str) -> Callable[..., tuple[int, list[str], list[str]]]:
+    """The command where these libraries are not installed."""
+
+    def call(*arguments: object) -> tuple[int, list[str], list[str]]:
+        code = (
+            f"import sys; sys.modules.update(dict.fromkeys({engines_absent!r})); from edgecap.cli import main; main()"
+        )
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        run = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+        return run.returncode, run.stdout.splitlines(), run.stderr.splitlines()
+
+    return call

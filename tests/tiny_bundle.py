@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecap.runtime.bundle import (
+from edgecap.runtime.bundle.bundle import (
     MANIFEST,
     Dims,
     FileEntry,
@@ -26,8 +26,8 @@ from edgecap.runtime.bundle import (
     TensorSpec,
     bundle_id,
 )
-from edgecap.runtime.confidence import Calibration, Confidence
-from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
+from edgecap.runtime.bundle.confidence import Calibration, Confidence
+from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 WORDS = ("a", "red", "green", "blue", "dark", "light", "photo", "picture")
 VOCABULARY = Vocabulary(SPECIAL_TOKENS + WORDS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from edgecap.model.checkpoint import load_checkpoint
+from edgecap.architectures.checkpoint import load_checkpoint
 
 PLAIN: dict[str, Any] = {
     "preset": "plus",

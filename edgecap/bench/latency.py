@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecap.bench.statistics import Summary, summarize
-from edgecap.runtime.backend import Backend, Encoded, FloatArray, IntArray, Step
 from edgecap.runtime.caption import milliseconds_since
 from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.engines.engine import Backend, Encoded, FloatArray, IntArray, Step
 
 WARM_UP = 3
 

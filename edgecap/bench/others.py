@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from edgecap.runtime.probes import file_text
+from edgecap.runtime.machine.probes import file_text
 
 BUSY = 0.25  # cores that others keep at work on average; an idle desktop takes a twentieth of one
 # Of the first line of /proc/stat: user nice system idle iowait irq softirq steal. Guests are in user and nice.

@@ -15,12 +15,12 @@ from edgecap.bench.energy.meter import EnergySource
 from edgecap.bench.latency import Latency, measure
 from edgecap.bench.others import OthersWatch
 from edgecap.errors import EnergyError
-from edgecap.runtime.bundle import Bundle
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.documents import read_graph_facts
+from edgecap.runtime.bundle.manifest import GRAPH_ROLES
 from edgecap.runtime.captioner import Captioner
-from edgecap.runtime.documents import read_graph_facts
 from edgecap.runtime.loading import load
-from edgecap.runtime.machine import condition, machine
-from edgecap.runtime.manifest import GRAPH_ROLES
+from edgecap.runtime.machine.facts import condition, machine
 
 SCHEMA_VERSION = 1
 COLD_CAPTIONS = 10

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 from edgecap.bench.report import Row, Setting
 from edgecap.errors import OptionError
-from edgecap.runtime import engines
-from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.documents import read_golden
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.documents import read_golden
+from edgecap.runtime.bundle.manifest import RUNTIMES
+from edgecap.runtime.engines import libraries
 from edgecap.runtime.loading import AUTO, MAX_THREADS
-from edgecap.runtime.machine import machine
-from edgecap.runtime.manifest import RUNTIMES
-from edgecap.runtime.tuning import Measurement
-from edgecap.runtime.verification import checks
+from edgecap.runtime.machine.facts import machine
+from edgecap.runtime.machine.tuning import Measurement
+from edgecap.runtime.verify.golden_check import checks
 
 
 def possible_settings(
@@ -26,7 +26,7 @@ def possible_settings(
     settings = [
         Setting(runtime, there, count, beam)
         for runtime in RUNTIMES
-        if backend in (AUTO, runtime) and engines.installed(runtime)
+        if backend in (AUTO, runtime) and libraries.installed(runtime)
         for there in bundle.precisions(runtime)
         if precision in (AUTO, there) and bundle.passes_gate(runtime, there)
         for count in threads or thread_counts(machine().cores)

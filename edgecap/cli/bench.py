@@ -20,11 +20,11 @@ from edgecap.cli.options import backend_option, beam_option, bundle_option, prec
 from edgecap.cli.photo_requests import expand
 from edgecap.cli.tables import human_bytes, table
 from edgecap.errors import BundleError, ImageError, MissingExtraError, OptionError
-from edgecap.runtime.bundle import Bundle, find_bundle
-from edgecap.runtime.documents import read_golden
+from edgecap.runtime.bundle.bundle import Bundle, find_bundle
+from edgecap.runtime.bundle.documents import read_golden
 from edgecap.runtime.loading import MAX_THREADS, load
-from edgecap.runtime.preprocess import to_tensor
-from edgecap.runtime.tuning import check_place, remember
+from edgecap.runtime.machine.tuning import check_place, remember
+from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.wording import counted
 
 CAPTIONS = 50

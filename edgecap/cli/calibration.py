@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgecap.runtime.bundle import Bundle
-from edgecap.runtime.documents import read_evaluation
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.documents import read_evaluation
 from edgecap.wording import counted
 
 

@@ -25,11 +25,11 @@ from edgecap.cli.options import (
 from edgecap.cli.photo_requests import Request, arrived, expand, prepare
 from edgecap.errors import EXIT_FAILURE
 from edgecap.runtime import Caption, Captioner, Deadline, load
+from edgecap.runtime.bundle.generation import MAX_BEAM
 from edgecap.runtime.caption import Prepared
-from edgecap.runtime.generation import MAX_BEAM
 from edgecap.runtime.loading import AUTO
-from edgecap.runtime.self_check import self_check
-from edgecap.runtime.tuning import unreadable
+from edgecap.runtime.machine.tuning import unreadable
+from edgecap.runtime.verify.self_check import self_check
 
 MAX_BATCH = 256
 

@@ -8,7 +8,7 @@ from typing import Any
 from edgecap.cli.calibration import why_uncalibrated
 from edgecap.errors import OptionError
 from edgecap.runtime import Alternative, Caption, Captioner
-from edgecap.runtime.manifest import set_name
+from edgecap.runtime.bundle.manifest import set_name
 from edgecap.runtime.telling import NOT_SURE
 
 

@@ -24,7 +24,8 @@ from edgecap.cli.options import (
     threads_option,
 )
 from edgecap.data.karpathy import load_dataset
-from edgecap.evaluation import (
+from edgecap.metrics import EXTRA_METRICS, Quality
+from edgecap.metrics.split import (
     EVALUATION_BATCH,
     decode_batches,
     encoded_photos,
@@ -33,11 +34,10 @@ from edgecap.evaluation import (
     quality_of_split,
     score_split,
 )
-from edgecap.metrics import EXTRA_METRICS, Quality
 from edgecap.runtime import load
-from edgecap.runtime.backend import Backend
-from edgecap.runtime.bundle import GenerationConfig, PreprocessConfig
-from edgecap.runtime.vocabulary import Vocabulary
+from edgecap.runtime.bundle.bundle import GenerationConfig, PreprocessConfig
+from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.runtime.engines.engine import Backend
 
 # What is evaluated: the engine, its preprocessing, words and defaults, and its name in the report.
 Subject = tuple[Backend, PreprocessConfig, Vocabulary, GenerationConfig, str]
@@ -129,10 +129,10 @@ def _bundle(name: str | None, backend: str, precision: str, threads: int | None)
 
 
 def _checkpoint(path: Path) -> Subject:
-    from edgecap.model.checkpoint import load_checkpoint
-    from edgecap.model.generation import default_generation
-    from edgecap.model.preprocessing import preprocess_config
-    from edgecap.model.torch_backend import TorchBackend
+    from edgecap.architectures.checkpoint import load_checkpoint
+    from edgecap.architectures.lstm.defaults import default_generation
+    from edgecap.architectures.lstm.preprocessing import preprocess_config
+    from edgecap.architectures.lstm.torch_engine import TorchBackend
 
     checkpoint = load_checkpoint(path)
     backend = TorchBackend(checkpoint.model())

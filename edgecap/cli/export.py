@@ -13,7 +13,7 @@ from edgecap.errors import DataError
 
 if TYPE_CHECKING:
     from edgecap.data.karpathy import CaptionDataset
-    from edgecap.export.calibration import CalibrationSet
+    from edgecap.export.compress.calibration import CalibrationSet
     from edgecap.export.recipe import ExportRecipe
 
 
@@ -100,7 +100,7 @@ def export(
 
 
 def _calibration(given: str | None, dataset: CaptionDataset | None, recipe: ExportRecipe) -> CalibrationSet | None:
-    from edgecap.export.calibration import from_dataset, from_folder, from_ids, is_path, read_ids
+    from edgecap.export.compress.calibration import from_dataset, from_folder, from_ids, is_path, read_ids
 
     if given is None:
         return from_dataset(dataset, recipe) if dataset else None

@@ -10,9 +10,9 @@ import click
 
 from edgecap.cli import json_text, one_line
 from edgecap.cli.tables import human_bytes, table
-from edgecap.evaluation import protocol_text
-from edgecap.runtime.bundle import Bundle, find_bundle
-from edgecap.runtime.description import describe
+from edgecap.metrics.split import protocol_text
+from edgecap.runtime.bundle.bundle import Bundle, find_bundle
+from edgecap.runtime.bundle.description import describe
 from edgecap.wording import counted
 
 WIDTH = 100
@@ -40,7 +40,7 @@ def inspect(bundle: str | None, as_json: bool) -> None:
 
 
 def report(facts: Mapping[str, Any]) -> Iterator[str]:
-    """The lines for people, of what :func:`edgecap.runtime.description.describe` tells."""
+    """The lines for people, of what :func:`edgecap.runtime.bundle.description.describe` tells."""
     yield facts["bundle"]
     yield from _paragraph("preset", facts["preset"])
     yield from _paragraph("created by", facts["created_by"])

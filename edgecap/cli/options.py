@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from edgecap.runtime.bundle import DEFAULT_BUNDLE
-from edgecap.runtime.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
+from edgecap.runtime.bundle.bundle import DEFAULT_BUNDLE
+from edgecap.runtime.bundle.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
+from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
 from edgecap.runtime.loading import AUTO, MAX_THREADS
-from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
 
 data_option = click.option(
     "--data",

@@ -13,9 +13,9 @@ from edgecap.cli import fail
 from edgecap.errors import ImageError, UnreadFormatError
 from edgecap.runtime import Captioner
 from edgecap.runtime.caption import Prepared
-from edgecap.runtime.photo import PhotoSource
-from edgecap.runtime.photo_folder import Skipped, files_in
-from edgecap.runtime.photo_limits import MAX_FILE_BYTES
+from edgecap.runtime.photo.folder import Skipped, files_in
+from edgecap.runtime.photo.limits import MAX_FILE_BYTES
+from edgecap.runtime.photo.reading import PhotoSource
 
 STDIN = "-"
 

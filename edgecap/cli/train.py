@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from edgecap.architectures.lstm.dims import PRESETS
 from edgecap.cli import fail
 from edgecap.cli.options import data_option, photos_option, strict_option
-from edgecap.model.dims import PRESETS
 from edgecap.recipes import recipe_names, recipe_path
 
 

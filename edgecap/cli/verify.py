@@ -10,10 +10,10 @@ import click
 from edgecap.cli import fail, json_text, one_line
 from edgecap.cli.options import threads_option
 from edgecap.errors import EXIT_FAILURE
-from edgecap.runtime.bundle import Bundle, find_bundle
+from edgecap.runtime.bundle.bundle import Bundle, find_bundle
+from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
 from edgecap.runtime.loading import AUTO
-from edgecap.runtime.manifest import PRECISIONS, RUNTIMES
-from edgecap.runtime.verification import Check, checks
+from edgecap.runtime.verify.golden_check import Check, checks
 
 SHOWN = {"ok": "ok", "skipped": "skipped", "failed": "FAILED"}
 

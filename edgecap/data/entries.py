@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from edgecap.data.omissions import CAPTION, PHOTO, Omissions
 from edgecap.data.sentences import tokenize
 from edgecap.errors import DataError
-from edgecap.runtime.vocabulary import END, MAX_TOKEN, PAD, START
+from edgecap.runtime.bundle.vocabulary import END, MAX_TOKEN, PAD, START
 
 SHOWN = 60  # characters of a name or word from a document, in a message
 

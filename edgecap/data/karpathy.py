@@ -18,8 +18,8 @@ from edgecap.data.entries import SHOWN, EntryReader
 from edgecap.data.omissions import PHOTO, Omissions, to_stderr
 from edgecap.data.photo_check import photo_problems
 from edgecap.errors import DataError, brief
-from edgecap.runtime.regular_file import read_regular
-from edgecap.runtime.vocabulary import SPECIAL_TOKENS, Vocabulary
+from edgecap.runtime.bundle.regular_file import read_regular
+from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.wording import counted
 
 MAX_BYTES = 2**30  # of a captions file; COCO's has 144 MB

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edgecap.data.omissions import PHOTO, Omissions
 from edgecap.errors import ImageError
-from edgecap.runtime.photo import opened, to_rgb
-from edgecap.runtime.probes import USEFUL_CORES, usable_cores
+from edgecap.runtime.machine.probes import USEFUL_CORES, usable_cores
+from edgecap.runtime.photo.reading import opened, to_rgb
 
 _SMALLEST_DRAFT = 1  # pixels: a JPEG's data are all read, but most of its pixels are not computed
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from edgecap.errors import DataError, brief
-from edgecap.runtime.regular_file import read_regular
+from edgecap.runtime.bundle.regular_file import read_regular
 
 MAX_BYTES = 2**30
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from edgecap.doctor.patient import Patient
 from edgecap.doctor.report import Finding, ok, problem, warning
 from edgecap.errors import BundleError, EngineError, TuningError
-from edgecap.runtime.child import Ended, run_python
-from edgecap.runtime.engines import LIBRARIES
-from edgecap.runtime.tuning import remembered, tuning_file
+from edgecap.runtime.engines.libraries import LIBRARIES
+from edgecap.runtime.machine.child import Ended, run_python
+from edgecap.runtime.machine.tuning import remembered, tuning_file
 
 if TYPE_CHECKING:
-    from edgecap.runtime.bundle import Bundle
+    from edgecap.runtime.bundle.bundle import Bundle
 
 _AGAIN = "export, copy or install it again"
 
@@ -27,7 +27,7 @@ def bundle(patient: Patient) -> Iterator[Finding]:
         yield warning("bundle", f"cannot tell: it takes {broken}", f"repair {broken} first, see above")
         yield _tuning(None)
         return
-    from edgecap.runtime.bundle import Bundle, find_bundle
+    from edgecap.runtime.bundle.bundle import Bundle, find_bundle
 
     advice = "name another, or a bundle's directory" if patient.bundle is not None else "install edgecap again"
     try:
@@ -60,7 +60,7 @@ def _tuning(bundle_id: str | None) -> Finding:
 
 def _golden(patient: Patient, opened: Bundle) -> Finding:
     """One set of graphs, that which captions are made with, on the golden photo."""
-    from edgecap.runtime.documents import graph_sets, read_golden
+    from edgecap.runtime.bundle.documents import graph_sets, read_golden
 
     sets = graph_sets(opened)
     if not sets:

@@ -10,7 +10,7 @@ from edgecap.doctor.python import cannot_try
 from edgecap.doctor.report import Finding, ok, problem, warning
 from edgecap.doctor.trial import Trial
 from edgecap.doctor.wheels import pip_line, too_old
-from edgecap.runtime.engines import LIBRARIES
+from edgecap.runtime.engines.libraries import LIBRARIES
 
 
 def engines(patient: Patient) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgecap.doctor.patient import Patient
 from edgecap.doctor.report import Status
 from edgecap.doctor.trial import Trial
-from edgecap.runtime.versions import version_numbers
+from edgecap.runtime.bundle.versions import version_numbers
 
 
 @dataclass(frozen=True)

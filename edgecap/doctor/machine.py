@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from edgecap.doctor.patient import Patient
 from edgecap.doctor.report import Finding, ok, problem, warning
 from edgecap.errors import brief
-from edgecap.runtime.machine import SINCE_START, ask_throttled, bf16_instructions, frequency_driver, memory
-from edgecap.runtime.machine import machine as this_machine
-from edgecap.runtime.probes import USEFUL_CORES, board_model, cpu_quota, usable_cores
+from edgecap.runtime.machine.facts import SINCE_START, ask_throttled, bf16_instructions, frequency_driver, memory
+from edgecap.runtime.machine.facts import machine as this_machine
+from edgecap.runtime.machine.probes import USEFUL_CORES, board_model, cpu_quota, usable_cores
 
 # What a process that captions with the default bundle takes at its peak, by `edgecap bench` on x86-64: 106 MB in
 # ONNX Runtime 1.23.0, 114 MB in 1.32.0.

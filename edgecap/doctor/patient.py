@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 
 from edgecap.doctor.trial import Trial, try_import
-from edgecap.runtime.engines import LIBRARIES, LITERT_LIBRARIES, ONNX_LIBRARY
-from edgecap.runtime.machine import Condition, condition, cpu_flags
-from edgecap.runtime.probes import Run, vcgencmd
-from edgecap.runtime.versions import version_numbers
+from edgecap.runtime.bundle.versions import version_numbers
+from edgecap.runtime.engines.libraries import LIBRARIES, LITERT_LIBRARIES, ONNX_LIBRARY
+from edgecap.runtime.machine.facts import Condition, condition, cpu_flags
+from edgecap.runtime.machine.probes import Run, vcgencmd
 
 _ARCHITECTURES = {"AMD64": "x86_64", "arm64": "aarch64"}  # one thing by two names
 

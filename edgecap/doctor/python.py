@@ -9,7 +9,7 @@ from edgecap.doctor.patient import Patient, Platform
 from edgecap.doctor.report import Finding, Status, ok, problem, warning
 from edgecap.doctor.trial import Trial
 from edgecap.doctor.wheels import WHEELS, pip_line, too_old
-from edgecap.runtime.probes import elf_bits
+from edgecap.runtime.machine.probes import elf_bits
 
 FIRST_PYTHON, LAST_PYTHON = (3, 11), (3, 13)
 KNOWN = ("x86_64", "aarch64")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgecap.doctor.patient import Platform
-from edgecap.runtime.versions import version_numbers
+from edgecap.runtime.bundle.versions import version_numbers
 
 Version = tuple[int, ...]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from edgecap.architectures.lstm.dims import PRESETS
 from edgecap.data.augmentation import Augmentation
 from edgecap.errors import ConfigError, ConfigOptionError, brief
-from edgecap.model.dims import PRESETS
-from edgecap.runtime.generation import MAX_LENGTH
-from edgecap.runtime.regular_file import read_regular
+from edgecap.runtime.bundle.generation import MAX_LENGTH
+from edgecap.runtime.bundle.regular_file import read_regular
 from edgecap.training.config_document import build
 
 # Beyond these a number is a slip: no training wants it, and its memory or time would not be there.

@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.data.omissions import Omissions
 from edgecap.data.photo_check import readable_paths
 from edgecap.errors import DataError
-from edgecap.model.captioner import CaptionModel
-from edgecap.model.teachers import load_teacher
-from edgecap.runtime.photo_folder import photos_in
+from edgecap.runtime.photo.folder import photos_in
 from edgecap.training.config import TrainConfig
-from edgecap.training.distillation import DistillationStage, TaughtPhotos
-from edgecap.training.language import LanguageStage
-from edgecap.training.self_critical import SelfCriticalStage
-from edgecap.training.sources import CachedGrids, Photos, PhotosInViews, Source, TrainingData
-from edgecap.training.stages import CaptionStage, TrainingStage
-from edgecap.training.task_teacher import TaskTeacher
-from edgecap.training.teacher_cache import TeacherCache
-from edgecap.training.teacher_head import TeacherHead
+from edgecap.training.sources.source import CachedGrids, Photos, PhotosInViews, Source, TrainingData
+from edgecap.training.stages.distillation import DistillationStage, TaughtPhotos
+from edgecap.training.stages.language import LanguageStage
+from edgecap.training.stages.self_critical import SelfCriticalStage
+from edgecap.training.stages.stage import CaptionStage, TrainingStage
+from edgecap.training.teachers import load_teacher
+from edgecap.training.teachers.task_teacher import TaskTeacher
+from edgecap.training.teachers.teacher_cache import TeacherCache
+from edgecap.training.teachers.teacher_head import TeacherHead
 
 
 class Plan(NamedTuple):

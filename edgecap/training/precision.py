@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from edgecap.runtime.machine import BF16_FEATURES, bf16_instructions, cpu_flags
+from edgecap.runtime.machine.facts import BF16_FEATURES, bf16_instructions, cpu_flags
 
 _ASKED = "as the configuration says"
 _NONE = f"this CPU has no bf16 instructions ({', '.join(BF16_FEATURES.values())})"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import CheckpointError
-from edgecap.model.checkpoint import load_checkpoint
 from edgecap.training.config import TrainConfig, changed_config, load_config
 from edgecap.training.memory import keep_freed_memory
 from edgecap.training.processes import rank
-from edgecap.training.teacher_runs import shared_options, with_teachers
+from edgecap.training.teachers.teacher_runs import shared_options, with_teachers
 from edgecap.training.trainer import LAST, RunResult, Trainer
 
 CONFIG = "config.json"  # of a run whose teachers are being trained, so that it has no checkpoint yet

@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from edgecap.architectures.backbones.weights import load_backbone_weights, recalibrate_batchnorm
+from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgecap.architectures.lstm.defaults import default_generation
+from edgecap.architectures.lstm.dims import preset_dims
+from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.lstm.preprocessing import preprocess_config
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError, brief
-from edgecap.evaluation import image_tensor
 from edgecap.interrupt import StopRequest
 from edgecap.metrics import Scores
-from edgecap.model.backbone_weights import load_backbone_weights, recalibrate_batchnorm
-from edgecap.model.captioner import CaptionModel
-from edgecap.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edgecap.model.dims import preset_dims
-from edgecap.model.generation import default_generation
-from edgecap.model.preprocessing import preprocess_config
-from edgecap.training.batches import Batch, made_ahead
+from edgecap.metrics.split import image_tensor
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
 from edgecap.training.few_words import few_words
@@ -33,11 +32,12 @@ from edgecap.training.plan import plan
 from edgecap.training.precision import resolved_precision
 from edgecap.training.processes import Processes
 from edgecap.training.progress import progress
-from edgecap.training.pseudo_captions import with_pseudo_captions
-from edgecap.training.sources import TrainingData
-from edgecap.training.stages import CaptionStage, TrainingStage
+from edgecap.training.sources.batches import Batch, made_ahead
+from edgecap.training.sources.pseudo_captions import with_pseudo_captions
+from edgecap.training.sources.source import TrainingData
+from edgecap.training.stages.stage import CaptionStage, TrainingStage
 from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
-from edgecap.training.task_teacher import task_teacher
+from edgecap.training.teachers.task_teacher import task_teacher
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 RECALIBRATION_PHOTOS, RECALIBRATION_BATCH = 512, 64

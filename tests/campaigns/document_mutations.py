@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from edgecap.runtime.manifest import DIGEST_KEY, digest, written
+from edgecap.runtime.bundle.manifest import DIGEST_KEY, digest, written
 
 SCALARS: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 100, 255, 4096, 2**31, 2**63 - 1, 10**18, -(10**17)),

@@ -21,17 +21,18 @@ from typing import Any
 
 import click
 import numpy as np
-from golden_bundle import add_file, write_golden
+from edited_bundle import add_file
+from golden_bundle import write_golden
 from tiny_bundle import CONFIDENCE, write_tiny_bundle
 
 from campaigns import document_mutations, photo_mutations
 from campaigns.children import Attempt, try_all
 from edgecap.errors import EdgecapError, ImageError
 from edgecap.runtime import Captioner, load
-from edgecap.runtime.bundle import MANIFEST
-from edgecap.runtime.description import describe
-from edgecap.runtime.documents import read_golden
-from edgecap.runtime.manifest import DIGEST_KEY, digest, written
+from edgecap.runtime.bundle.bundle import MANIFEST
+from edgecap.runtime.bundle.description import describe
+from edgecap.runtime.bundle.documents import read_golden
+from edgecap.runtime.bundle.manifest import DIGEST_KEY, digest, written
 
 LONGEST = 1000  # characters of a message
 

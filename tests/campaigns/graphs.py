@@ -24,7 +24,7 @@ from campaigns.children import try_all
 from campaigns.fuzz import Problem, write_document, wrong_error
 from edgecap.errors import EdgecapError
 from edgecap.runtime import load
-from edgecap.runtime.manifest import GRAPH_ROLES
+from edgecap.runtime.bundle.manifest import GRAPH_ROLES
 
 Pair = tuple[bytes, bytes]  # encoder and decoder step
 ENDED = ("ended by ", "hangs: ")  # how findings begin that are the engine's

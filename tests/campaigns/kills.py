@@ -27,9 +27,9 @@ from exported import contents, hurry, write_checkpoint
 from tiny_dataset import write_tiny_dataset
 from training_runs import assert_same_run
 
+from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.cli import main as edgecap
-from edgecap.model.checkpoint import load_checkpoint
-from edgecap.runtime.bundle import MANIFEST, Bundle
+from edgecap.runtime.bundle.bundle import MANIFEST, Bundle
 
 WRITING = "writing the bundle"
 GRAPHS = ("--onnx", "--fp32")

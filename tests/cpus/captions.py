@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 from edgecap.runtime import load
-from edgecap.runtime.bundle import Bundle, find_bundle
-from edgecap.runtime.documents import graph_sets
-from edgecap.runtime.golden import tensor_digest
-from edgecap.runtime.preprocess import to_tensor
+from edgecap.runtime.bundle.bundle import Bundle, find_bundle
+from edgecap.runtime.bundle.documents import graph_sets
+from edgecap.runtime.photo.preprocess import to_tensor
+from edgecap.runtime.verify.record import tensor_digest
 
 BEAMS = (1, 5)
 

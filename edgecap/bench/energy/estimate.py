@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecap.bench.energy.meter import EnergySource, Measured
-from edgecap.runtime.probes import board_model
+from edgecap.runtime.machine.probes import board_model
 
 ACCURACY = 0.5  # of what a core draws, with clock, load and cooling unknown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgecap.bench.energy.meter import EnergySource, PowerMeter
-from edgecap.runtime.probes import file_text
+from edgecap.runtime.machine.probes import file_text
 
 CHIPS = {"ina219": 0.01, "ina226": 0.005}  # with their worst error of current over temperature (datasheets)
 _PERIOD = 0.05  # s; the chips average over some milliseconds themselves

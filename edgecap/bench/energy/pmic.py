@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from edgecap.bench.energy.meter import EnergySource, PowerMeter
-from edgecap.runtime.probes import Run, vcgencmd
+from edgecap.runtime.machine.probes import Run, vcgencmd
 
 _PERIOD = 0.1  # s; each reading starts a process, and more of them slow down what is measured
 ACCURACY = 0.05  # no maker states it; rails sum up to within some percent of a bench supply, less the 5 V devices

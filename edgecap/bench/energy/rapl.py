@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgecap.bench.energy.meter import CounterMeter, EnergySource, Measured, Meter
 from edgecap.errors import EnergyError
-from edgecap.runtime.probes import file_text
+from edgecap.runtime.machine.probes import file_text
 
 ACCURACY = 0.05  # models of the package against meters: some percent since Haswell (Khan et al. 2018, TOMPECS 3(2))
 _PERIOD = 1.0  # s; the smallest counters wrap after about 40 s at full power

@@ -1,0 +1,70 @@
+"""Grids of a frozen backbone: of fixed views of photos, computed once, for all whose backbone it is."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+
+from edgecap.architectures.backbones.weights import network_key
+from edgecap.architectures.lstm.encoder import Encoder
+from edgecap.runtime.engines.engine import FloatArray
+from edgecap.runtime.photo.preprocess import PreprocessConfig
+from edgecap.training.config import TrainConfig
+from edgecap.training.sources.feature_cache import FeatureCache, Features, feature_key
+from edgecap.training.sources.views import view_images, views_recipe
+
+
+class JoinedRows:
+    """Features of several groups of photos, by the number of the photo among all of them."""
+
+    def __init__(self, parts: Sequence[Features]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Features:
+        part = bisect.bisect_right(self._ends, index)
+        row: Features = self._parts[part][index - self._ends[part]]  # counted from the part's end
+        return row
+
+
+def joined_grids(
+    cache: FeatureCache,
+    encoder: Encoder,
+    groups: Sequence[Sequence[Path]],
+    view: int,
+    preprocess: PreprocessConfig,
+    config: TrainConfig,
+) -> JoinedRows:
+    """Grids of a view of all photos of all groups: each group is cached apart, as other runs may have fewer."""
+    return JoinedRows([grids(cache, encoder, group, view, preprocess, config) for group in groups if group])
+
+
+def grids(
+    cache: FeatureCache,
+    encoder: Encoder,
+    photos: Sequence[Path],
+    view: int,
+    preprocess: PreprocessConfig,
+    config: TrainConfig,
+) -> Features:
+    """Grids (photos, L, C) of a view of some photos."""
+    recipe = views_recipe(photos, preprocess, config.augmentation, config.seed)
+    key = feature_key(network_key(encoder.backbone), config.precision, recipe)
+    device = next(encoder.parameters()).device
+    encoder.eval()
+
+    def compute(rows: range) -> FloatArray:
+        paths = photos[rows.start : rows.stop]
+        images = view_images(paths, [view] * len(rows), preprocess, config.augmentation, config.seed)
+        batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)  # (N, 3, S, S)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            return encoder.grid(batch).float().cpu().numpy()  # (N, L, C)
+
+    return cache.features(f"{key}-view{view}", len(photos), compute)

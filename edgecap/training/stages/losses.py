@@ -1,0 +1,96 @@
+"""What is minimised, as terms that can be added up over batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgecap.architectures.lstm.network import ForcedStep
+
+
+class Term(NamedTuple):
+    """A part of a loss: ``weight * total / over``. The first term of a step is what its log shows."""
+
+    total: Tensor  # a scalar, the sum over ``over`` words or values
+    over: float  # words or values
+    weight: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        return self.total.item() / max(self.over, 1)
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """Word distributions of a teacher: probabilities (N, live, V) by step; ``share`` of the words' loss is theirs."""
+
+    distributions: Iterable[Tensor]
+    share: float
+    temperature: float = 1.0
+
+    def distance(self, wanted: Tensor, log_probs: Tensor, real: Tensor) -> Tensor:
+        """Cross-entropy with both distributions softened, times the temperature squared (Hinton et al. 2015)."""
+        if self.temperature == 1:
+            soft, ours = wanted, log_probs
+        else:
+            soft = (wanted.clamp_min(1e-12).log() / self.temperature).softmax(dim=-1)
+            ours = (log_probs / self.temperature).log_softmax(dim=-1)
+        return -(soft * ours).sum(dim=-1)[real].sum() * self.temperature**2
+
+
+def caption_terms(
+    steps: Iterable[ForcedStep],
+    captions: int,
+    *,
+    smoothing: float = 0.0,
+    attention_penalty: float = 0.0,
+    soft: SoftTargets | None = None,
+) -> list[Term]:
+    """Cross-entropy in nats, over the words and ``<end>`` of up to ``captions`` captions a photo.
+
+    ``smoothing`` gives that share of a target's probability to all words alike (Szegedy et al. 2016,
+    arXiv:1512.00567). ``attention_penalty`` weighs doubly stochastic attention, the mean over captions of
+    ``sum_l (1 - sum_t alpha_tl)^2`` (Xu et al. 2015, arXiv:1502.03044, equation 14).
+    """
+    nll, uniform, distances, words, looked = [], [], [], 0, []
+    targets = iter(soft.distributions) if soft else None
+    for log_probs, alpha, target in steps:
+        real = target != 0  # (N, live)
+        words += int(real.sum())
+        nll.append(-log_probs.gather(-1, target[..., None])[..., 0][real].sum())
+        if smoothing:
+            uniform.append(-log_probs.mean(dim=-1)[real].sum())
+        if soft and targets:
+            distances.append(soft.distance(next(targets), log_probs, real))
+        if attention_penalty:
+            alpha = alpha.float() * real[..., None]  # (N, live, L)
+            looked.append(F.pad(alpha, (0, 0, 0, captions - alpha.shape[1])))  # (N, K, L)
+    hard = 1 - soft.share if soft else 1.0
+    terms = [Term(torch.stack(nll).sum(), words, hard * (1 - smoothing))]
+    if smoothing:
+        terms.append(Term(torch.stack(uniform).sum(), words, hard * smoothing))
+    if soft:
+        terms.append(Term(torch.stack(distances).sum(), words, soft.share))
+    if attention_penalty:
+        seen = torch.stack(looked).sum(dim=0)  # (N, K, L)
+        there = seen.sum(dim=-1) > 0  # (N, K): a photo with fewer captions has empty ones
+        terms.append(Term(((1 - seen) ** 2).sum(dim=-1)[there].sum(), int(there.sum()), attention_penalty))
+    return terms
+
+
+def joined(parts: Sequence[Sequence[Term]]) -> list[Term]:
+    """The terms of several parts of a batch, in the same order each, as terms of the whole batch."""
+    return [
+        Term(torch.stack([term.total for term in terms]).sum(), sum(term.over for term in terms), terms[0].weight)
+        for terms in zip(*parts, strict=True)
+    ]
+
+
+def distance_term(found: Tensor, wanted: Tensor, weight: float) -> Term:
+    """Mean squared error over all values of two tensors of one shape."""
+    return Term(((found.float() - wanted) ** 2).sum(), wanted.numel(), weight)

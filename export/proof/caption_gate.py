@@ -1,0 +1,110 @@
+"""Captions of the val split by each set of graphs: the figures of ``eval.json`` and of the model card."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgecap.data.karpathy import CaptionedPhoto
+from edgecap.export.recipe import CaptionGate
+from edgecap.metrics.split import EVALUATION_BATCH, image_tensor, quality_of_split, score_split
+from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.runtime.engines.engine import Backend
+from edgecap.runtime.photo.preprocess import PreprocessConfig
+from edgecap.runtime.search.decoding import DecodingOptions, Hypothesis, decode
+
+REFERENCE = "torch-fp32"
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Best hypotheses by photo id, of the default search and of greedy search."""
+
+    beam: dict[str, Hypothesis] = field(default_factory=dict)
+    greedy: dict[str, Hypothesis] = field(default_factory=dict)
+
+
+def caption_photos(
+    backends: Mapping[str, Backend],
+    photos: Sequence[CaptionedPhoto],
+    preprocess: PreprocessConfig,
+    vocabulary: Vocabulary,
+    options: DecodingOptions,
+) -> dict[str, Captions]:
+    """Captions by each backend, decoded freely, in batches of photos that are read once."""
+    captions = {name: Captions() for name in backends}
+    for start in range(0, len(photos), EVALUATION_BATCH):
+        batch = photos[start : start + EVALUATION_BATCH]
+        images = image_tensor([photo.path for photo in batch], preprocess)  # (N, 3, S, S)
+        for name, backend in backends.items():
+            encoded = backend.encode(images)
+            for found, search in ((captions[name].beam, options), (captions[name].greedy, replace(options, beam=1))):
+                ranked = decode(backend, encoded, vocabulary, search)
+                found.update({photo.id: best for photo, (best, *_) in zip(batch, ranked, strict=True)})
+    return captions
+
+
+def compare(
+    captions: Mapping[str, Captions],
+    photos: Sequence[CaptionedPhoto],
+    vocabulary: Vocabulary,
+    gate: CaptionGate,
+    train: Sequence[CaptionedPhoto] = (),
+) -> dict[str, dict[str, Any]]:
+    """Scores and quality by set of graphs, and how far its captions are from those of the set that it was made from.
+
+    ``train`` are the photos of the train split, whose captions may have been learnt by heart. fp32 graphs are held
+    against torch, other precisions against the fp32 graphs of their engine; what is not among ``captions``, against
+    nothing.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    for name, found in captions.items():  # torch first, and the fp32 graphs of an engine before its others
+        results[name] = score_split(photos, found.beam, vocabulary).to_json()
+        results[name]["quality"] = quality_of_split(photos, found.beam, vocabulary, train).to_json()
+        origin = origin_of(name)
+        if origin is not None and origin in captions:
+            change = round(results[name]["CIDEr-D"] - results[origin]["CIDEr-D"], 4)
+            same = _identical(found.beam, captions[origin].beam)
+            results[name] |= {
+                "CIDEr-D change": change,
+                "identical captions": same,
+                "identical greedy captions": _identical(found.greedy, captions[origin].greedy),
+                "against": origin,
+                "first diverging step": _first_diverging_steps(found.beam, captions[origin].beam),
+                "passes gate": -change <= gate.max_cider_drop and same >= _least_identical(name, gate),
+            }
+    return results
+
+
+def origin_of(name: str) -> str | None:
+    """The set that ``name`` is held against; torch against none."""
+    runtime, precision = name.split("-")
+    if name == REFERENCE:
+        return None
+    return REFERENCE if precision == "fp32" else f"{runtime}-fp32"
+
+
+def _least_identical(name: str, gate: CaptionGate) -> float:
+    return gate.int8_min_identical if name.endswith("-int8") else gate.min_identical
+
+
+def _identical(found: Mapping[str, Hypothesis], others: Mapping[str, Hypothesis]) -> float:
+    same = sum(found[photo].token_ids == others[photo].token_ids for photo in found)
+    return round(same / len(found), 4)
+
+
+def _first_diverging_steps(found: Mapping[str, Hypothesis], others: Mapping[str, Hypothesis]) -> dict[str, int]:
+    """How many captions part from the other's at their first, second, ... word; the end counts as a word."""
+    steps = Counter(_first_difference(found[photo].token_ids, others[photo].token_ids) for photo in found)
+    return {str(step): steps[step] for step in sorted(steps) if step}
+
+
+def _first_difference(tokens: tuple[int, ...], others: tuple[int, ...]) -> int:
+    """The first step, from 1, whose words differ; 0 when all are the same."""
+    if tokens == others:
+        return 0
+    pairs = zip(tokens, others, strict=False)
+    common = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))
+    return common + 1

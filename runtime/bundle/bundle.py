@@ -1,0 +1,232 @@
+"""A bundle: the directory that holds a captioner, opened and verified.
+
+Nothing of a bundle is used before its size and SHA-256 were found to be those of ``manifest.json``.
+The parts of the schema are here for the exporter too: :class:`Manifest`, :class:`FileEntry`, :func:`bundle_id`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import edgecap
+from edgecap.errors import BundleError
+from edgecap.runtime.bundle.confidence import Confidence
+from edgecap.runtime.bundle.files import MANIFEST, TORN, check_place, read_file, read_manifest
+from edgecap.runtime.bundle.generation import GenerationConfig
+from edgecap.runtime.bundle.json_document import read_document
+from edgecap.runtime.bundle.manifest import (
+    DOCUMENT_ROLES,
+    GRAPH_ROLES,
+    OPTIONAL_DOCUMENT_ROLES,
+    PRECISIONS,
+    SCHEMA_VERSION,
+    Dims,
+    FileEntry,
+    Manifest,
+    TensorSpec,
+    bundle_id,
+    written,
+)
+from edgecap.runtime.bundle.versions import version_numbers
+from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.runtime.engines.foreign import check_graph
+from edgecap.runtime.photo.preprocess import PreprocessConfig
+
+__all__ = [
+    "DEFAULT_BUNDLE",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "Bundle",
+    "Confidence",
+    "Dims",
+    "FileEntry",
+    "GenerationConfig",
+    "Manifest",
+    "PreprocessConfig",
+    "TensorSpec",
+    "bundle_id",
+    "embedded_bundles",
+    "find_bundle",
+    "unless_replaced",
+]
+
+DEFAULT_BUNDLE = "plus"
+_READ_ON_OPENING = DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES
+
+_ATTEMPTS = 10  # an export takes longer than to open what it made
+# A clone has a link beside this package, a wheel the folder; where an sdist is installed in place, neither is there.
+_MODELS = find_spec("edgecap.models")
+_EMBEDDED = Path(_MODELS.origin if _MODELS and _MODELS.origin else edgecap.__file__).parent
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. All its files were verified; :meth:`read` verifies once more the bytes that it returns."""
+
+    path: Path
+    manifest: Manifest
+    vocabulary: Vocabulary
+    preprocess: PreprocessConfig
+    generation: GenerationConfig
+    confidence: Confidence | None = None  # of a bundle that was calibrated on captioned photos
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open the bundle in the directory ``path``. Raises :class:`BundleError` naming the file that is wrong."""
+        root = Path(path)
+        return unless_replaced(root, lambda: cls._open(root))
+
+    @classmethod
+    def _open(cls, root: Path) -> Bundle:
+        manifest = _read_manifest(root)
+        for entry in manifest.files:  # of all, before any is opened
+            check_place(root, entry.path)
+        contents = {}
+        for entry in sorted(manifest.files, key=lambda entry: entry.bytes):  # what is quickly found wrong comes first
+            content = read_file(root, entry)
+            if entry.role in _READ_ON_OPENING:
+                contents[entry.role] = (root / entry.path, content)
+        bundle = cls(
+            path=root,
+            manifest=manifest,
+            vocabulary=read_document(*contents["vocab"], Vocabulary.from_json),
+            preprocess=read_document(*contents["preprocess"], PreprocessConfig.from_json),
+            generation=read_document(*contents["generation"], GenerationConfig.from_json),
+            confidence=read_document(*contents["confidence"], Confidence.from_json)
+            if "confidence" in contents
+            else None,
+        )
+        bundle._check_agreement()
+        return bundle
+
+    def _check_agreement(self) -> None:
+        dims = self.manifest.dims
+        if len(self.vocabulary) != dims.vocab_size:
+            raise BundleError(self.path, f"has {len(self.vocabulary)} words, its manifest says {dims.vocab_size}")
+        if self.preprocess.size != dims.image_size:
+            raise BundleError(self.path, f"prepares {self.preprocess.size} pixels, its graphs take {dims.image_size}")
+        try:
+            self.generation.options(self.vocabulary)
+        except ValueError as error:
+            raise BundleError(self.path, f"has a wrong generation.json: {error}") from error
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it comes with the package."""
+        return self.path.resolve().is_relative_to(_EMBEDDED.resolve())
+
+    def read(self, entry: FileEntry) -> bytes:
+        """The content of a file, verified. Raises :class:`BundleError` when it is not what the manifest says."""
+        return read_file(self.path, entry)
+
+    def graph(self, role: str, runtime: str, precision: str) -> FileEntry | None:
+        """The graph of that kind, or ``None`` when the bundle does not carry it."""
+        wanted = (role, runtime, precision)
+        return next((f for f in self.manifest.files if (f.role, f.runtime, f.precision) == wanted), None)
+
+    def read_graphs(self, runtime: str, precision: str) -> tuple[bytes, bytes]:
+        """Encoder and decoder step, verified; :meth:`precisions` says whether they are there.
+
+        Raises :class:`BundleError` also for a graph that needs more than itself and its engine.
+        """
+        encoder, decoder_step = (self._read_graph(role, runtime, precision) for role in GRAPH_ROLES)
+        return encoder, decoder_step
+
+    def _read_graph(self, role: str, runtime: str, precision: str) -> bytes:
+        entry = self.graph(role, runtime, precision)
+        if entry is None:
+            raise BundleError(self.path, f"has no {role} for {runtime} {precision}")
+        content = self.read(entry)
+        check_graph(self.path / entry.path, runtime, content)
+        return content
+
+    def precisions(self, runtime: str) -> tuple[str, ...]:
+        """The precisions in which both graphs are there for ``runtime``, fastest first.
+
+        One whose captions missed the limits of the export comes after all that keep them.
+        """
+        there = [p for p in PRECISIONS if self.graph("encoder", runtime, p) and self.graph("decoder_step", runtime, p)]
+        return tuple(sorted(there, key=lambda precision: not self.passes_gate(runtime, precision)))
+
+    def passes_gate(self, runtime: str, precision: str) -> bool:
+        """Whether the captions of these graphs kept the limits of the export, or were not measured."""
+        step = self.graph("decoder_step", runtime, precision)
+        return step is not None and step.passes_gate is not False  # None: not measured
+
+
+def find_bundle(name_or_path: str | Path | None = None) -> Path:
+    """The bundle directory that is meant: a bundle, a model directory, or a name without a slash.
+
+    A model directory holds a checkpoint, and its bundle in ``bundle/``. A name is that of such a directory in the
+    working directory, and else of an embedded bundle, one that comes with the package; a directory that holds no bundle
+    hides none. ``None`` is the embedded default, whatever the working directory holds. Raises :class:`BundleError`,
+    which says what bundles are embedded.
+    """
+    given = DEFAULT_BUNDLE if name_or_path is None else name_or_path
+    if not isinstance(given, str | os.PathLike):
+        raise BundleError("bundle", f"must be a name or a directory, not {given!r:.60}")
+    places = [] if name_or_path is None else [Path(given)]
+    if isinstance(given, str) and Path(given).name == given:
+        places.append(_EMBEDDED / given)
+    for place in places:
+        for candidate in (place, place / "bundle"):
+            if (candidate / MANIFEST).is_file():
+                return candidate
+    problem = f"is not a bundle: no {MANIFEST}" if places[0].is_dir() else "no such bundle"
+    raise BundleError(given, f"{problem} (embedded bundles: {', '.join(embedded_bundles()) or 'none'})")
+
+
+def embedded_bundles() -> list[str]:
+    """Names of the bundles that come with the package, by alphabet."""
+    return sorted(manifest.parent.parent.name for manifest in _EMBEDDED.glob(f"*/bundle/{MANIFEST}"))
+
+
+def unless_replaced(root: Path, make: Callable[[], Made]) -> Made:
+    """``make()``, and again when it failed while another bundle took the place of the one in ``root``."""
+    for _ in range(_ATTEMPTS - 1):
+        before = _directory(root)
+        try:
+            return make()
+        except BundleError:
+            if _directory(root) == before:
+                raise
+    return make()
+
+
+def _directory(root: Path) -> tuple[int, int, int] | None:
+    """What tells the directory from another one of the same name."""
+    try:
+        status = root.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
+def _read_manifest(root: Path) -> Manifest:
+    content, path = read_manifest(root), root / MANIFEST
+    return read_document(path, content, partial(_manifest, path, content))
+
+
+def _manifest(path: Path, content: bytes, document: Any) -> Manifest:
+    # Before anything else: a newer schema may mean anything by the other fields.
+    schema = document.get("schema_version") if isinstance(document, dict) else None
+    if type(schema) is int and schema > SCHEMA_VERSION:
+        reads = f"schema {schema}, this one reads {SCHEMA_VERSION}"
+        raise BundleError(path, f"was made for a newer edgecap ({reads}): upgrade edgecap")
+    manifest = Manifest.from_json(document)
+    if written(document) != content:  # its digest is of what it says, not of how
+        raise ValueError(f"its text is not as it was written: {TORN}")
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise BundleError(path, f"has the unknown schema {manifest.schema_version}")
+    if version_numbers(manifest.min_runtime) > version_numbers(edgecap.__version__):
+        needs = f"{manifest.min_runtime}, this is {edgecap.__version__}"
+        raise BundleError(path, f"was made for a newer edgecap ({needs}): upgrade edgecap")
+    return manifest

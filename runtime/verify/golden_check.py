@@ -1,0 +1,222 @@
+"""Whether a bundle does on this machine what it did where it was exported, judged by its golden photo."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraError, OptionError, brief
+from edgecap.runtime.arguments import whole_number
+from edgecap.runtime.bundle.bundle import MANIFEST, Bundle, find_bundle
+from edgecap.runtime.bundle.documents import (
+    GOLDEN,
+    SEARCHES,
+    TENSORS,
+    Golden,
+    GraphSet,
+    Record,
+    graph_sets,
+    read_golden,
+)
+from edgecap.runtime.bundle.fields import Fields
+from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
+from edgecap.runtime.engines import libraries
+from edgecap.runtime.engines.engine import Backend, FloatArray
+from edgecap.runtime.loading import MAX_THREADS, default_threads
+from edgecap.runtime.photo.preprocess import to_tensor
+from edgecap.runtime.verify.record import golden_record, tensor_digest
+
+_ROUNDING = 1e-5  # records keep five decimals: by so much may two of them differ for nothing
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check and its result.
+
+    Of a graph set: ``engine`` is ``None`` when none started. ``tensor`` is the one closest to its limit, or the first
+    beyond it: one of its values is ``difference`` away from the recorded one (``None``: it is not finite), and
+    ``allowed`` is how far it may be.
+    """
+
+    check: Literal["files", "photo", "graphs"]
+    status: Literal["ok", "skipped", "failed"]
+    detail: str
+    runtime: str | None = None
+    precision: str | None = None
+    engine: str | None = None
+    tensor: str | None = None
+    difference: float | None = None
+    allowed: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The check in words: ``onnx int8, onnxruntime 1.31.1: captions equal, ...``."""
+        graphs = f"{self.runtime} {self.precision}" if self.runtime else self.check
+        engine = f", {self.engine}" if self.engine else ""
+        return f"{graphs}{engine}: {self.detail}"
+
+
+def verify(
+    path: str | Path | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> list[Check]:
+    """Check a bundle (by name or directory; the embedded default without one) on this machine.
+
+    Its files, what becomes of its photo, and each of its graph sets (those of ``backend``, onnx or tflite, and of
+    ``precision``, if named) whose engine is installed. Raises :class:`BundleError` for a bundle that does not open or
+    has a malformed golden.json, :class:`OptionError` for a choice that it does not carry, and
+    :class:`MissingExtraError` when the engine of a named ``backend`` is not installed.
+    """
+    return list(checks(Bundle.open(find_bundle(path)), backend, precision, threads))
+
+
+def checks(
+    bundle: Bundle, backend: str | None = None, precision: str | None = None, threads: int | None = None
+) -> Iterator[Check]:
+    """As :func:`verify`, of an opened bundle and one by one; what it raises it raises before the first.
+
+    Graphs of a bundle that does not come with the package are run in another process; where they end that process,
+    their check has failed and says by which signal.
+    """
+    if threads is not None:
+        whole_number("threads", threads, 1, MAX_THREADS)
+    chosen = _chosen(bundle, backend, precision)
+    if backend is not None:
+        libraries.require(backend)
+    golden = read_golden(bundle)
+    count = len(bundle.manifest.files)
+    yield Check("files", "ok", f"{count} of {count} match {MANIFEST}")  # or it would not have opened
+    if golden is None:
+        yield Check("photo", "failed", f"the bundle carries no {GOLDEN}")
+        return
+    check, image = check_photo(bundle, golden)
+    yield check
+    if image is None:
+        return
+    ran = False
+    for check in _all_graphs(bundle, golden, chosen, image, threads or default_threads()):
+        ran = ran or check.status != "skipped"
+        yield check
+    if not ran:
+        problem = "no engine is installed that runs them" if chosen else "the bundle carries none"
+        yield Check("graphs", "failed", f"nothing was verified: {problem}")
+
+
+def _chosen(bundle: Bundle, backend: str | None, precision: str | None) -> list[GraphSet]:
+    for name, value, known in (("backend", backend, RUNTIMES), ("precision", precision, PRECISIONS)):
+        if value not in (None, *known):
+            raise OptionError(f"{name} must be {' or '.join(known)}, not {value!r}")
+    sets = graph_sets(bundle)
+    chosen = [(r, p) for r, p in sets if backend in (None, r) and precision in (None, p)]
+    if not chosen and (backend or precision):
+        wanted = " ".join(word for word in (backend, precision) if word)
+        there = ", ".join(map(" ".join, sets)) or "none"
+        raise OptionError(f"{bundle.path} has no {wanted} graphs; it has: {there}")
+    return chosen
+
+
+def check_photo(bundle: Bundle, golden: Golden) -> tuple[Check, FloatArray | None]:
+    """The check of the preprocessing, and the photo's tensor (1, 3, S, S) as this machine makes it."""
+    name = golden.photo.path
+    try:
+        image = to_tensor(bundle.read(golden.photo), bundle.preprocess)
+    except ImageError as error:
+        return Check("photo", "failed", f"{name} {error.problem}"), None
+    found, recorded = tensor_digest(image), golden.input_sha256
+    if found == recorded:
+        return Check("photo", "ok", f"{name} gives the recorded tensor"), image
+    digests = f"sha256 {found[:12]}, {recorded[:12]} was recorded"
+    return Check("photo", "failed", f"{name} gives another tensor in Pillow {PIL.__version__}: {digests}"), image
+
+
+def _all_graphs(
+    bundle: Bundle, golden: Golden, sets: Sequence[GraphSet], image: FloatArray, threads: int
+) -> Iterator[Check]:
+    """The checks of all sets. What comes with the package is run here, and what is a stranger's in a child."""
+    from edgecap.runtime.verify.child import checks_in_child  # which imports this module
+
+    foreign = [] if bundle.embedded else [s for s in sets if s in golden.records and libraries.installed(s[0])]
+    in_child = checks_in_child(bundle, foreign, threads)
+    for graphs in sets:
+        yield next(in_child) if graphs in foreign else check_graphs(bundle, golden, graphs, image, threads)
+
+
+def check_graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, threads: int) -> Check:
+    """The check of one graph set on the photo's tensor (1, 3, S, S)."""
+    runtime, precision = graphs
+    failed = Check("graphs", "failed", "", runtime, precision)
+    if graphs not in golden.records:
+        return replace(failed, detail="has no golden record")
+    try:
+        libraries.require(runtime)
+        backend = _start(bundle, graphs, threads)
+    except MissingExtraError as error:
+        return replace(failed, status="skipped", detail=str(error))
+    except (BundleError, EngineError) as error:
+        return replace(failed, detail=str(error))
+    return check_engine(bundle, golden, graphs, image, backend)
+
+
+def check_engine(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, backend: Backend) -> Check:
+    """The check of a graph set that a back end has loaded, on the golden photo's tensor (1, 3, S, S)."""
+    runtime, precision = graphs
+    failed = Check("graphs", "failed", "", runtime, precision, backend.name)
+    try:
+        default = bundle.generation.options(bundle.vocabulary)
+        found = Record.from_json(Fields(golden_record(backend, image, bundle.vocabulary, default), "record"))
+    except EngineError as error:
+        return replace(failed, detail=str(error))
+    except (ValueError, LookupError) as error:  # graphs whose sizes do not fit each other, or the vocabulary
+        return replace(failed, detail=f"cannot make captions: {brief(error)}")
+    return compare(found, golden.records[graphs], golden.tolerances[precision], failed)
+
+
+def _start(bundle: Bundle, graphs: GraphSet, threads: int) -> Backend:
+    return libraries.start(graphs[0], *bundle.read_graphs(*graphs), threads, bundle.manifest.name)
+
+
+def compare(found: Record, recorded: Record, tolerance: float, failed: Check) -> Check:
+    """``failed`` with the first difference beyond the tolerance in its detail, or turned into a check that is ok."""
+    closest = replace(failed, status="ok")
+    share = -math.inf  # of its limit that the closest tensor takes up
+    for name in TENSORS:
+        check = _compare_tensor(name, found.tensors[name], recorded.tensors[name], tolerance, failed)
+        if check.difference is None or check.allowed is None or check.difference > check.allowed:
+            return check
+        if check.difference / check.allowed > share:
+            closest, share = replace(check, status="ok"), check.difference / check.allowed
+    for search in SEARCHES:
+        if found.captions[search] != recorded.captions[search]:
+            captions = f"is {found.captions[search]!r}, {recorded.captions[search]!r} was recorded"
+            return replace(failed, detail=f"the {search} caption {captions}")
+    limits = f"{closest.tensor}; {closest.allowed:.2g} allowed"
+    return replace(closest, detail=f"captions equal, largest difference {closest.difference:.2g} ({limits})")
+
+
+def _compare_tensor(
+    name: str, found: NDArray[np.float64], recorded: NDArray[np.float64], tolerance: float, failed: Check
+) -> Check:
+    """``failed`` with the facts of a tensor: values (n,) of here and of the record."""
+    if len(found) != len(recorded):
+        return replace(failed, detail=f"{name} has {len(found)} values, {len(recorded)} were recorded", tensor=name)
+    differences = np.abs(found - recorded)  # (n,)
+    allowed = tolerance * float(np.abs(recorded).max(initial=0.0)) + _ROUNDING
+    beyond = ~(differences <= allowed)  # (n,): also where it is NaN
+    index = int(np.argmax(beyond if beyond.any() else differences))
+    difference = float(differences[index])
+    return replace(
+        failed,
+        detail=f"{name}[{index}] is {found[index]:.5g}, {recorded[index]:.5g} was recorded ({allowed:.2g} allowed)",
+        tensor=name,
+        difference=difference if math.isfinite(difference) else None,
+        allowed=allowed,
+    )

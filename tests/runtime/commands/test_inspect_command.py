@@ -1,0 +1,218 @@
+"""``edgecap inspect``: all that a bundle says of itself, for people and for programs, without any engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ENVIRONMENT, edgecap
+from edited_bundle import add_file, edit_manifest, remove_file
+from tiny_bundle import DIMS, GENERATION
+
+from edgecap.cli.inspect import WIDTH, report
+from edgecap.cli.tables import human_bytes, table
+from edgecap.errors import BundleError
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.description import describe
+
+ROLES = ("encoder", "decoder_step")
+STEP = "decoder_step.fp32.onnx"
+FACTS = {STEP: {"ops": {"MatMul": 7, "Add": 6}, "parameters": 6014957, "macs": 4759040}}
+PROTOCOL = {
+    "dataset": "flickr8k",
+    "split": "val",
+    "photos": 1000,
+    "beam": 5,
+    "max_length": 20,
+    "length_penalty": 0.7,
+    "tokenizer": "Karpathy's tokens",
+    "cpu": "x86-64 with AVX-512 VNNI",
+}
+RESULTS = {
+    "torch-fp32": {"BLEU-1": 61.6873, "CIDEr-D": 47.2305},
+    "onnx-int8": {
+        "BLEU-1": 61.4393,
+        "CIDEr-D": 46,
+        "CIDEr-D change": -0.8317,
+        "identical captions": 0.725,
+        "passes": True,
+        "lengths": {"mean": 9.5},
+    },
+}
+EVALUATION = {"checkpoint_sha256": "c" * 64, "parity": [], "protocol": PROTOCOL, "results": RESULTS}
+
+
+def add_json(bundle: Path, role: str, document: object) -> None:
+    add_file(bundle, f"{role}.json", role, json.dumps(document).encode())
+
+
+def lines_of(bundle: Path) -> list[str]:
+    return list(report(describe(Bundle.open(bundle))))
+
+
+def test_the_report_of_a_small_bundle(own_bundle: Path) -> None:
+    code, out, err = edgecap("inspect", own_bundle)
+    manifest = Bundle.open(own_bundle).manifest
+    assert (code, err) == (0, [])
+    assert out[:5] == [
+        manifest.label,
+        "  preset        test",
+        "  created by    tests/tiny_bundle.py",
+        "  needs         edgecap 0.1.0 or newer",
+        "  dims          image_size 32, locations 4, feature_dim 3, key_dim 3, hidden_dim 3, vocab_size 12",
+    ]
+    assert "  generation    beam 3, length_penalty 0.0, min_length 1, max_length 6" in out
+    for entry in manifest.files:
+        row = rf"{re.escape(entry.path)} +{entry.role} +{re.escape(human_bytes(entry.bytes))}  {entry.sha256[:12]}"
+        assert sum(re.fullmatch(row, line) is not None for line in out) == 1
+    start = out.index(STEP)
+    assert out[start + 1 : start + 7] == [
+        "  runtime       onnx fp32, opset 17, IR version 9",
+        "  caption gate  not measured",
+        "  inputs        token int64 (N, K), h float32 (N, K, 3), c float32 (N, K, 3),",
+        "                features float32 (N, 4, 3), keys float32 (N, 4, 3)",
+        "  outputs       log_probs float32 (N, K, 12), h_next float32 (N, K, 3), c_next float32 (N, K, 3),",
+        "                alpha float32 (N, K, 4)",
+    ]
+    assert max(map(len, out)) <= WIDTH
+
+
+def test_json_has_all_of_it(own_bundle: Path) -> None:
+    add_json(own_bundle, "graphs", FACTS)
+    add_json(own_bundle, "eval", EVALUATION)
+    code, out, err = edgecap("inspect", own_bundle, "--json")
+    assert (code, len(out), err) == (0, 1, [])
+    facts = json.loads(out[0])
+    bundle = Bundle.open(own_bundle)
+    assert facts == json.loads(json.dumps(describe(bundle)))
+    manifest = bundle.manifest
+    assert facts["bundle"] == manifest.label and facts["bundle_id"] == manifest.bundle_id
+    assert facts["dims"] == vars(DIMS) and facts["generation"] == GENERATION.to_json()
+    assert [file["sha256"] for file in facts["files"]] == [entry.sha256 for entry in manifest.files]
+    assert facts["bytes"] == sum((own_bundle / entry.path).stat().st_size for entry in manifest.files)
+    graphs = {graph["path"]: graph for graph in facts["graphs"]}
+    assert {name: graphs[STEP][name] for name in ("ops", "parameters", "macs")} == FACTS[STEP]
+    assert graphs["encoder.int8.onnx"]["ops"] is None and graphs["encoder.int8.onnx"]["passes_gate"] is None
+    assert graphs["encoder.int8.onnx"]["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 3, 32, 32]}]
+    assert facts["sets"]["onnx-fp32"] == sum((own_bundle / f"{n}.fp32.onnx").stat().st_size for n in ROLES)
+    assert facts["evaluation"] == {name: EVALUATION[name] for name in ("checkpoint_sha256", "protocol", "results")}
+
+
+def test_graph_facts_are_told_where_they_are_recorded(own_bundle: Path) -> None:
+    graphs = sum(entry.role in ROLES for entry in Bundle.open(own_bundle).manifest.files)
+    remove_file(own_bundle, "graphs.json")
+    lines = lines_of(own_bundle)
+    assert lines.count("  operators     not recorded") == graphs
+    add_json(own_bundle, "graphs", FACTS)
+    lines = lines_of(own_bundle)
+    start = lines.index("  operators     7 MatMul, 6 Add")
+    assert lines[start + 1] == "  cost          6,014,957 parameters, 4.76 million MACs"
+    assert lines.count("  operators     not recorded") == graphs - 1
+
+
+def test_the_evaluation_is_a_table_of_its_numbers(own_bundle: Path) -> None:
+    remove_file(own_bundle, "eval.json")
+    assert lines_of(own_bundle)[-1] == "evaluation: not evaluated"
+    add_json(own_bundle, "eval", {"checkpoint_sha256": "c" * 64, "parity": []})
+    assert lines_of(own_bundle)[-1] == "evaluation: not evaluated"
+    add_json(own_bundle, "eval", EVALUATION)
+    assert edgecap("inspect", own_bundle)[1][-6:] == [
+        "evaluation: flickr8k val, 1,000 photos, beam 5, at most 20 words, length penalty 0.7, Karpathy's",
+        "  tokens, on x86-64 with AVX-512 VNNI",
+        "                             CIDEr-D  identical",
+        "set         BLEU-1  CIDEr-D   change   captions",
+        "torch-fp32   61.69    47.23        -          -",
+        "onnx-int8    61.44    46.00    -0.83       0.72",
+    ]
+
+
+def test_gates_signatures_and_sizes_are_told(own_bundle: Path) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        for file in document["files"]:
+            if file["role"] in ROLES and file["precision"] == "int8":
+                file["passes_gate"] = file["role"] == "encoder"
+
+    edit_manifest(own_bundle, edit)
+    for role, signatures in (("encoder", ["encode"]), ("decoder_step", ["step_1", "step_5"])):
+        facts = {"runtime": "tflite", "precision": "fp16", "signatures": signatures}
+        add_file(own_bundle, f"{role}.fp16.tflite", role, bytes(750_000), **facts)
+    lines = lines_of(own_bundle)
+    gates = {lines[n - 2]: line for n, line in enumerate(lines) if line.startswith("  caption gate")}
+    assert gates["encoder.int8.onnx"] == "  caption gate  passed" and gates["decoder_step.int8.onnx"].endswith(
+        " missed"
+    )
+    assert gates[STEP] == "  caption gate  not measured"
+    assert lines[lines.index("decoder_step.fp16.tflite") + 1].endswith(" tflite fp16, signatures step_1, step_5")
+    assert any(re.fullmatch(r"tflite fp16 +1\.5 MB", line) for line in lines)
+    assert any(re.fullmatch(r"all files +1\.5 MB", line) for line in lines)
+
+
+def test_a_torn_bundle_is_not_described(own_bundle: Path) -> None:
+    with (own_bundle / STEP).open("ab") as file:
+        file.write(b"\0")
+    code, out, err = edgecap("inspect", own_bundle)
+    assert (code, out, len(err)) == (1, [], 1) and f"{STEP}: does not match its sha256" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("role", "document", "problem"),
+    [
+        ("graphs", [], "graphs must be a JSON object, not list"),
+        ("graphs", {STEP: 3}, f"{STEP} must be a JSON object, not int"),
+        ("graphs", {STEP: {"ops": ["Conv"], "parameters": 1, "macs": 1}}, "ops must be a JSON object"),
+        ("graphs", {STEP: {"ops": {"Conv": "x"}, "parameters": 1, "macs": 1}}, "ops.Conv must be a whole number"),
+        ("graphs", {STEP: {"ops": {}, "parameters": 1}}, f"{STEP} lacks 'macs'"),
+        ("eval", 3, "eval must be a JSON object, not int"),
+        ("eval", {**EVALUATION, "results": [1]}, "results must be a JSON object, not list"),
+        ("eval", {**EVALUATION, "results": {"onnx-int8": 46.4}}, "results.onnx-int8 must be a JSON object"),
+        ("eval", {**EVALUATION, "protocol": None}, "eval.protocol must be a JSON object"),
+        ("eval", {**EVALUATION, "protocol": {**PROTOCOL, "beam": "five"}}, "eval.protocol.beam must be a whole"),
+    ],
+)
+def test_a_malformed_document_is_named(own_bundle: Path, role: str, document: object, problem: str) -> None:
+    add_json(own_bundle, role, document)
+    with pytest.raises(BundleError, match=rf"{role}\.json: is wrong: .*{problem}"):
+        describe(Bundle.open(own_bundle))
+
+
+def test_it_needs_no_engine_and_no_graph_library(own_bundle: Path) -> None:
+    absent = ("onnx", "onnxruntime", "ai_edge_litert", "tensorflow", "torch", "flatbuffers", "matplotlib", "tqdm")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); from edgecap.cli import main; main()"
+    command = [sys.executable, "-c", code, "inspect", str(own_bundle)]
+    run = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert (run.returncode, run.stderr) == (0, "") and run.stdout.splitlines() == lines_of(own_bundle)
+
+
+@pytest.mark.parametrize("arguments", [("--backend", "onnx"), ("more",)])
+def test_wrong_usage_is_exit_2(own_bundle: Path, arguments: tuple[str, ...]) -> None:
+    code, out, err = edgecap("inspect", own_bundle, *arguments)
+    assert (code, out) == (2, []) and err
+    code, out, err = edgecap("inspect", "nothing")
+    assert (code, out, len(err)) == (1, [], 1) and "nothing: no such bundle" in err[0]
+
+
+def test_odd_names_stay_on_one_line(own_bundle: Path) -> None:
+    edit_manifest(own_bundle, lambda document: document.update(name="two\nlines", created_by="\u001b[31m", preset=""))
+    code, out, _ = edgecap("inspect", own_bundle, PYTHONIOENCODING="latin-1")
+    assert code == 0 and out[0].startswith("two\\nlines@") and "  created by    \\x1b[31m" in out
+
+
+def test_columns_are_aligned() -> None:
+    assert list(table([("name", "size"), ("a", "10 B"), ("longer", "1 B")], "<>")) == [
+        "name    size",
+        "a       10 B",
+        "longer   1 B",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (115471, "115.5 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB")],
+)
+def test_sizes_are_readable(size: int, text: str) -> None:
+    assert human_bytes(size) == text

@@ -1,0 +1,202 @@
+"""Captioners that teach words: their distributions, together, and their captions of photos that have none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_dataset import write_photos, write_tiny_dataset
+from training_runs import PLAIN, log_rows
+
+from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgecap.architectures.lstm.dims import ModelDims, preset_dims
+from edgecap.architectures.lstm.ensemble_engine import EnsembleBackend
+from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.data.karpathy import CaptionDataset, build_vocabulary, load_dataset
+from edgecap.errors import CheckpointError, ConfigError
+from edgecap.metrics.split import image_tensor
+from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.training.config import TrainConfig
+from edgecap.training.run import train_run
+from edgecap.training.sources.batches import EpochOrder, pad_captions
+from edgecap.training.sources.source import PhotosInViews, TrainingData
+from edgecap.training.stages.losses import SoftTargets
+from edgecap.training.teachers.task_teacher import TaskTeacher
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+def write_captioner(path: Path, vocabulary: Vocabulary, seed: int, preset: str = "plus", width: int = 8) -> ModelDims:
+    """A narrow captioner with random weights."""
+    torch.manual_seed(seed)
+    sizes = {"attention_dim": width, "hidden_dim": width, "embedding_dim": width}
+    dims = preset_dims(preset, len(vocabulary), projection=(width,), **sizes)
+    weights = dict(CaptionModel(dims).state_dict())
+    save_checkpoint(path, Checkpoint(dims, vocabulary, weights, {}, {}, {}, {}), half=False)
+    return dims
+
+
+@pytest.fixture(scope="module")
+def vocabulary(dataset: CaptionDataset) -> Vocabulary:
+    return build_vocabulary(dataset.split("train"), 1)
+
+
+@pytest.fixture(scope="module")
+def paths(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("captioners")
+    for number, width in enumerate((8, 12)):
+        write_captioner(folder / f"{number}.safetensors", vocabulary, number, width=width)
+    return [folder / "0.safetensors", folder / "1.safetensors"]
+
+
+def test_captioners_teach_the_mean_of_their_probabilities(
+    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    photos = dataset.split("train")[:3]
+    captions = pad_captions([photo.captions for photo in photos], vocabulary, 20)
+    config = TrainConfig(precision="fp32")
+    teacher = TaskTeacher(paths, vocabulary, config)
+    images = torch.from_numpy(image_tensor([photo.path for photo in photos], teacher.preprocess))
+    found = list(teacher.distributions(teacher.live(images, teacher.preprocess), captions))
+    with torch.no_grad():
+        forced = [model.forced_steps(model.encoder(images), captions) for model in teacher.models]
+        expected = [(one.log_probs.exp() + two.log_probs.exp()) / 2 for one, two in zip(*forced, strict=True)]
+    assert len(found) == captions.shape[2] - 1
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    # A student that wants its photos normalised otherwise has the same teachers.
+    other = preprocess_config(preset_dims("base", 8))
+    others = torch.from_numpy(image_tensor([photo.path for photo in photos], other))
+    for one, two in zip(teacher.live(images, teacher.preprocess), teacher.live(others, other), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+    teacher.prepare(tmp_path, [[photos[0].path], [photo.path for photo in photos[1:]]], 2)
+    cached = teacher.cached(np.arange(3), np.zeros(3, np.int64))
+    for one, two in zip(teacher.live(images, teacher.preprocess), cached, strict=True):
+        torch.testing.assert_close(one, two, rtol=2e-3, atol=2e-3)  # cached as float16
+
+
+def test_a_teacher_with_other_words_or_photos_is_refused(
+    paths: list[Path], vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"0\.safetensors: cannot teach words: its vocabulary is another"):
+        TaskTeacher(paths, Vocabulary((*vocabulary.tokens, "zebra")), TrainConfig())
+    write_captioner(tmp_path / "base.safetensors", vocabulary, 0, preset="base")
+    with pytest.raises(CheckpointError, match=r"base\.safetensors: prepares photos otherwise"):
+        TaskTeacher([paths[0], tmp_path / "base.safetensors"], vocabulary, TrainConfig())
+
+
+def test_captioners_caption_together(paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary) -> None:
+    teacher = TaskTeacher(paths, vocabulary, TrainConfig())
+    images = image_tensor([photo.path for photo in dataset.split("val")[:2]], teacher.preprocess)
+    both, apart = EnsembleBackend(teacher.models), [TorchBackend(model) for model in teacher.models]
+    encoded, own = both.encode(images), [member.encode(images) for member in apart]
+    token = np.full((2, 1), vocabulary.start_id, np.int64)
+    for _ in range(3):
+        h, c = encoded.h0[:, None], encoded.c0[:, None]
+        step = both.step(token, h, c, encoded.features, encoded.keys)
+        alone = [
+            member.step(token, part.h0[:, None], part.c0[:, None], part.features, part.keys)
+            for member, part in zip(apart, own, strict=True)
+        ]
+        mean = np.log(np.mean([np.exp(part.log_probs) for part in alone], axis=0))
+        np.testing.assert_allclose(step.log_probs, mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(step.h, np.concatenate([part.h for part in alone], axis=-1), atol=1e-6)
+        encoded = replace(encoded, h0=step.h[:, 0], c0=step.c[:, 0])
+        own = [replace(part, h0=s.h[:, 0], c0=s.c[:, 0]) for part, s in zip(own, alone, strict=True)]
+        token = step.log_probs.argmax(axis=-1)
+
+
+def test_captioners_of_one_backbone_share_its_grids(
+    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    same = tmp_path / "same.safetensors"  # and its backbone in half precision, as in the best checkpoint of a run
+    first = load_checkpoint(paths[0])
+    torch.manual_seed(9)
+    fresh = {name: torch.randn_like(t) if name.startswith("decoder") else t for name, t in first.weights.items()}
+    save_checkpoint(same, replace(first, weights=fresh), half=True)
+    photos = [photo.path for photo in dataset.split("train")[:2]]
+    for name, members, files in (("same", [paths[0], same], 1), ("other", paths, 2)):
+        TaskTeacher(members, vocabulary, TrainConfig()).prepare(tmp_path / name, [photos], 1)
+        assert len(list((tmp_path / name).glob("*.npy"))) == files
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_soft_targets_are_reached_where_the_student_says_the_same(temperature: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
+    wanted, real = torch.randn(2, 3, 7, dtype=torch.float64).softmax(-1), torch.rand(2, 3) < 0.7
+    soft = SoftTargets([], 0.5, temperature)
+    ours, theirs = (logits / temperature).log_softmax(-1), (wanted.log() / temperature).softmax(-1)
+    expected = -(theirs * ours).sum(-1)[real].sum() * temperature**2
+    torch.testing.assert_close(soft.distance(wanted, logits.log_softmax(-1), real), expected)
+    soft.distance(logits.detach().softmax(-1), logits.log_softmax(-1), real).backward()
+    assert logits.grad is not None and logits.grad.abs().max() < 1e-12
+
+
+def test_photos_without_captions_get_the_teachers(paths: list[Path], dataset: CaptionDataset, tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", 5)
+    teachers = ",".join(map(str, paths))
+    overrides = {
+        **PLAIN,
+        "task_teachers": teachers,
+        "unlabelled": str(photos),
+        "pseudo_captions": 3,
+        "frozen.epochs": 1,
+        "self_critical.epochs": 1,
+    }
+    train_run(dataset, tmp_path / "run", overrides=overrides, say=lambda line: None)
+    (file,) = (tmp_path / "run" / "cache").glob("*-captions.json")
+    captions = json.loads(file.read_text())
+    assert sorted(captions) == [f"{n:03}.jpg" for n in range(5)]
+    assert {len(ranked) for ranked in captions.values()} == {3}
+    steps = [row["stage"] for row in log_rows(tmp_path / "run") if row["loss"]]
+    assert steps.count("frozen") == 6  # 16 photos and 5, by 4
+    assert steps.count("self_critical") == 4  # no reward for what teachers said
+
+
+def test_end_to_end_the_photos_come_in_the_views_that_the_teachers_know(
+    paths: list[Path], dataset: CaptionDataset, tmp_path: Path
+) -> None:
+    overrides = {**PLAIN, "task_teachers": str(paths[0]), "frozen.epochs": 0, "end_to_end.epochs": 1}
+    for views in (0, 2):
+        folder = tmp_path / str(views)
+        train_run(dataset, folder, overrides={**overrides, "task_views": views}, say=lambda line: None)
+        assert len(list((folder / "cache").glob("*.npy"))) == views
+        assert [row["stage"] for row in log_rows(folder) if row["loss"]] == ["end_to_end"] * 4
+
+
+def test_a_fixed_view_is_what_its_cached_features_are_of(
+    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    config = TrainConfig(task_teachers="two", task_views=3, precision="fp32")
+    teacher = TaskTeacher(paths, vocabulary, config)
+    student = CaptionModel(preset_dims("base", len(vocabulary)))
+    train = dataset.split("train")
+    data = TrainingData(train[:6], (), vocabulary, preprocess_config(student.dims), train[6:9])
+    source = PhotosInViews(config, student, data, teacher)
+    source.prepare(tmp_path)
+    for batch in source.batches(EpochOrder(1, 1, 0, 4, 9)):
+        live = teacher.live(batch.inputs, data.preprocess)
+        for cached, seen in zip(source.task_features(batch), live, strict=True):
+            torch.testing.assert_close(cached, seen, rtol=1e-2, atol=1e-2)  # cached as float16
+
+
+def test_what_task_views_cannot_be_had_with(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="task_views need task_teachers"):
+        TrainConfig(task_views=2)
+    with pytest.raises(ConfigError, match="task_views cannot be had beside a teacher's alpha or spatial"):
+        TrainConfig(task_views=2, task_teachers="a", teacher="efficientnet-lite0")
+    assert TrainConfig(task_views=2, task_teachers="a", teacher="efficientnet-lite0", alpha=0).task_views == 2
+
+
+def test_photos_need_a_teacher_to_be_captioned(tmp_path: Path) -> None:
+    data = load_dataset(write_tiny_dataset(tmp_path / "tiny", train=4, val=1))
+    with pytest.raises(ConfigError, match="pseudo_captions need task_teachers and a folder unlabelled"):
+        train_run(data, tmp_path / "run", overrides={**PLAIN, "pseudo_captions": 3}, say=lambda line: None)
+    assert not (tmp_path / "run").exists()
