@@ -17,7 +17,7 @@ import click
 import torch
 
 from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
-from edgecap.architectures.lstm.dims import preset_dims
+from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.photos import sample_photo

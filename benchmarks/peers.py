@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.lstm.defaults import default_generation
-from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.defaults import default_generation
+from edgecap.architectures.defaults import preprocess_config
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.bench.cold_start import cold_start
 from edgecap.bench.latency import measure

@@ -17,8 +17,8 @@ from typing import Any
 import click
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.lstm.defaults import default_generation
-from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.defaults import default_generation
+from edgecap.architectures.defaults import preprocess_config
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.benchmarks.report import say, write_report
 from edgecap.data.karpathy import CaptionDataset, load_dataset

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from edgecap.architectures.checkpoint import Checkpoint
+from edgecap.architectures.registry import architecture
 from edgecap.export.proof.caption_gate import REFERENCE
+from edgecap.export.proof.set_result import SetResult
 from edgecap.metrics.split import protocol_text
 
 
-def model_card(checkpoint: Checkpoint, name: str, evaluation: dict[str, Any], notes: str) -> str:
+def model_card(
+    checkpoint: Checkpoint,
+    name: str,
+    evaluation: Mapping[str, Any],
+    results: Mapping[str, SetResult],
+    notes: str,
+) -> str:
     """Markdown. ``evaluation`` is the content of ``eval.json``; ``notes`` says data, licence and limits."""
     dims, config = checkpoint.dims, checkpoint.config
+    description = architecture(checkpoint.architecture).description(dims)
     parts = [
         f"# {name}",
-        f"An image captioner of edgecap's preset `{dims.preset}`: {dims.backbone} encoder, LSTM decoder with attention "
-        f"over {dims.locations} locations, {len(checkpoint.vocabulary):,} words.",
+        f"An image captioner of edgecap's preset `{dims.preset}`: {description}, {len(checkpoint.vocabulary):,} words.",
         notes.strip(),
-        _figures(evaluation),
+        _figures(evaluation, results),
         f"Checkpoint SHA-256: `{evaluation['checkpoint_sha256']}`, chosen by {_choice(checkpoint.metrics)}.",
         "## Training configuration\n\n```json\n" + json.dumps(config, indent=1) + "\n```",
     ]
@@ -32,11 +41,12 @@ def _choice(metrics: dict[str, Any]) -> str:
     return f"{found}, at step {metrics['step']:,} of its run"
 
 
-def _figures(evaluation: dict[str, Any]) -> str:
-    results, protocol = evaluation.get("results"), evaluation.get("protocol")
+def _figures(evaluation: Mapping[str, Any], results: Mapping[str, SetResult]) -> str:
+    protocol = evaluation.get("protocol")
     if not results or not protocol:
         return "## Figures\n\nNot evaluated: the export was given no captioned photos."
-    columns = [name for name in results[REFERENCE] if name != "quality"]
+    scores = {name: result.scores.to_json() for name, result in results.items()}
+    columns = list(scores[REFERENCE])
     lines = [
         "## Figures",
         "",
@@ -46,16 +56,17 @@ def _figures(evaluation: dict[str, Any]) -> str:
         "| graphs | MB | " + " | ".join(columns) + " |",
         "|---" * (2 + len(columns)) + "|",
     ]
-    for name, scores in results.items():
+    for name, row in scores.items():
         size = f"{evaluation['bytes'][name] / 1e6:.1f}" if name in evaluation["bytes"] else ""
-        lines.append(f"| {name} | {size} | " + " | ".join(f"{scores[column]:.2f}" for column in columns) + " |")
-    changes = [f"- {name} {difference_text(scores)}" for name, scores in results.items() if "against" in scores]
+        lines.append(f"| {name} | {size} | " + " | ".join(f"{row[column]:.2f}" for column in columns) + " |")
+    changes = [f"- {name} {result.difference.text}" for name, result in results.items() if result.difference]
     return "\n".join([*lines, "", *changes, "", *_quality(results)])
 
 
-def _quality(results: dict[str, dict[str, Any]]) -> list[str]:
+def _quality(results: Mapping[str, SetResult]) -> list[str]:
     """The table of what scores do not tell."""
-    columns = list(results[REFERENCE]["quality"])
+    qualities = {name: result.quality.to_json() for name, result in results.items()}
+    columns = list(qualities[REFERENCE])
     lines = [
         "How various the captions are, how many stand word for word in the train split, and in how many a person, "
         "animal or colour is wrong, among those that name one on which the references agree:",
@@ -63,19 +74,11 @@ def _quality(results: dict[str, dict[str, Any]]) -> list[str]:
         "| graphs | " + " | ".join(columns) + " |",
         "|---" * (1 + len(columns)) + "|",
     ]
-    for name, scores in results.items():
-        lines.append(f"| {name} | " + " | ".join(_figure(scores["quality"][column]) for column in columns) + " |")
+    for name, quality in qualities.items():
+        lines.append(f"| {name} | " + " | ".join(_figure(quality[column]) for column in columns) + " |")
     return lines
 
 
 def _figure(value: Any) -> str:
     """A count, or a share with what it was counted from."""
     return f"{value['count']:,} of {value['of']:,} ({value['share']:.1%})" if isinstance(value, dict) else f"{value:,}"
-
-
-def difference_text(scores: dict[str, Any]) -> str:
-    """How far a set of graphs is from the one that it was made from, in words."""
-    same, greedy = scores["identical captions"], scores["identical greedy captions"]
-    return f"against {scores['against']}: CIDEr-D {scores['CIDEr-D change']:+.2f}, identical captions {same:.1%} " + (
-        f"(greedy {greedy:.1%})"
-    )

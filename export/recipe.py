@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
+from edgecap.export.variant import Compression, Variant
+from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,28 @@ class GoldenTolerances:
 class ExportRecipe:
     """Graphs, quantization and limits of one export."""
 
-    runtimes: tuple[str, ...] = RUNTIMES
-    precisions: tuple[str, ...] = PRECISIONS  # of the graphs that the bundle carries
+    engines: tuple[str, ...] = ENGINES
+    precisions: tuple[str, ...] = PRECISIONS  # of the graph sets that the bundle carries
     opset: int = 18
     calibration_photos: int = 200
     calibration_seed: int = 0
-    # Of the encoder's activations under ONNX Runtime: minmax, entropy or percentile (these two keep every activation
-    # of every photo in memory). LiteRT's converter knows minmax only.
-    calibration_method: str = "minmax"
-    error_feedback: bool = True  # each weight's rounding error is fed into the weights after it
-    bias_correction: bool = True  # and what remains of it on average into the bias
-    # No two neighbouring weights of an ONNX graph can saturate on x86 without VNNI: see runtime/saturation.py.
-    pair_limit: bool = True
-    encoder_rounding_photos: int = 32  # that the two measure the encoder's layers on; the step's see all of them
+    int8: Compression = field(default_factory=lambda: Compression("int8"))
+    rounding_photos: int = 32  # that the layers of graphs of photos are measured on; a step's see all of them
     parity_photos: int = 8
     confidence_photos: int = 100  # of val, at least: fewer calibrate nothing
     tolerances: Tolerances = field(default_factory=Tolerances)
     gate: CaptionGate = field(default_factory=CaptionGate)
     golden: GoldenTolerances = field(default_factory=GoldenTolerances)
+
+    def variants(self, roles: Iterable[str], precisions: Iterable[str] = ()) -> list[Variant]:
+        """The graph sets of the bundle, or of other ``precisions``: of each engine those that ``auto`` tries, in order."""
+        chosen = sorted({*(precisions or self.precisions)}, key=PRECISIONS.index)
+        every = list(roles)
+        return [
+            Variant(engine, name, dict.fromkeys(every, self.int8 if name == "int8" else Compression(name)))
+            for engine in self.engines
+            for name in chosen
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +18,12 @@ from typing import Any, Self
 import edgecap
 from edgecap.errors import BundleError, EdgecapError
 from edgecap.export.atomic import replace_directory
-from edgecap.export.graphs.interface import graph_interface
-from edgecap.runtime.bundle.bundle import MANIFEST, Bundle, Dims, FileEntry, Manifest, bundle_id
+from edgecap.export.graphs.ingredients import graph_entry
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.entries import GRAPH, FileEntry, GraphSet
+from edgecap.runtime.bundle.files import MANIFEST
+from edgecap.runtime.bundle.manifest import Manifest, bundle_id
+from edgecap.runtime.bundle.tasks import least_runtime
 
 _SPARE = 2**16  # bytes: whatever fails with less left on the disk fails for that
 
@@ -33,6 +38,7 @@ class BundleWriter:
         self.target = target
         self._place = target.resolve()  # a link to a directory stays a link
         self._entries: list[FileEntry] = []
+        self._sets: list[GraphSet] = []
 
     def __enter__(self) -> Self:
         if self.target.exists() and not self.target.is_dir():
@@ -78,27 +84,25 @@ class BundleWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def add_graph(self, made: Path, role: str, runtime: str, precision: str, passes_gate: bool | None) -> None:
-        """Move a graph into the bundle and list it."""
+    def add_graph(self, made: Path, engine: str, precision: str) -> str:
+        """Move a graph into the bundle and list it, if it is not there yet: sets may share one. Returns its name."""
         name = made.name
-        made.rename(self.path(name))
-        entry = FileEntry(
-            name,
-            role,
-            **self._identity(name),
-            runtime=runtime,
-            precision=precision,
-            passes_gate=passes_gate,
-            **graph_interface(self.path(name)),
-        )
-        self._entries.append(entry)
+        if all(entry.path != name for entry in self._entries):
+            made.rename(self.path(name))
+            graph = graph_entry(self.path(name), engine, precision)
+            self._entries.append(FileEntry(name, GRAPH, **self._identity(name), graph=graph))
+        return name
+
+    def add_set(self, graphs: GraphSet) -> None:
+        """List a set, of graphs that were added."""
+        self._sets.append(graphs)
 
     def add_bytes(self, name: str, role: str, content: bytes) -> None:
         """Write and list a file."""
         self.path(name).write_bytes(content)
         self._entries.append(FileEntry(name, role, **self._identity(name)))
 
-    def add_json(self, name: str, role: str, document: dict[str, Any]) -> None:
+    def add_json(self, name: str, role: str, document: Mapping[str, Any]) -> None:
         """Write and list a JSON document."""
         self.add_bytes(name, role, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -106,16 +110,19 @@ class BundleWriter:
         content = (self.folder / name).read_bytes()
         return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
-    def finish(self, name: str, preset: str, dims: Dims) -> Bundle:
+    def finish(self, name: str, task: str, architecture: str, preset: str, dims: Mapping[str, int]) -> Bundle:
         """Write the manifest, open the bundle as the runtime will, and put it in place. Raises ``BundleError``."""
         manifest = Manifest(
             bundle_id=bundle_id(self._entries),
             name=name,
+            task=task,
+            architecture=architecture,
             preset=preset,
             created_by=f"edgecap {edgecap.__version__}",
-            min_runtime=edgecap.__version__,
+            min_runtime=least_runtime(task, architecture),
             dims=dims,
             files=tuple(self._entries),
+            graph_sets=tuple(self._sets),
         )
         (self.folder / MANIFEST).write_bytes(manifest.to_bytes())
         bundle = Bundle.open(self.folder)

@@ -47,7 +47,8 @@ class Caption:
     tokens: tuple[str, ...]
     token_ids: tuple[int, ...]
     log_prob: float  # natural logarithm, the sum over the words and the end of the sentence
-    attention: FloatArray = field(compare=False, repr=False)  # (T, 7, 7): where each of the T words looked; sums to 1
+    # (T, 7, 7): where each of the T words looked; sums to 1. None of an architecture that does not say.
+    attention: FloatArray | None = field(compare=False, repr=False)
     timings: Timings = field(compare=False)
     truncated: bool = False  # cut before the sentence ended: of max_length words, or of fewer by the deadline
     # The probability that the caption is right, as confidence.json defines it; None where the bundle has none, and of a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, overload
@@ -14,11 +14,10 @@ from edgecap.errors import EngineError, ImageError
 from edgecap.runtime.arguments import one_of, photo_list
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.confidence import Calibration
+from edgecap.runtime.bundle.entries import GraphSet
 from edgecap.runtime.bundle.generation import DecodingOptions
-from edgecap.runtime.bundle.manifest import set_name
 from edgecap.runtime.caption import Caption, Prepared, milliseconds_since
-from edgecap.runtime.engines.engine import Backend, Encoded
-from edgecap.runtime.engines.graph_outputs import ENCODER_AXES, checked
+from edgecap.runtime.engines.engine import Engine
 from edgecap.runtime.photo.preprocess import look_and_load
 from edgecap.runtime.photo.reading import PhotoSource
 from edgecap.runtime.search.deadline import Deadline
@@ -36,40 +35,44 @@ class Captioner:
     A forked process may call it too, and starts an engine of its own when it first does. Pickled, it is its bundle's
     directory, which the process that unpickles it opens.
 
-    ``runtime`` (onnx or tflite) and ``precision`` are those of the graphs in use, ``threads`` those of the engine;
-    ``notes`` says in one line each what :func:`~edgecap.runtime.loading.load` would have used if it could.
+    ``graph_set`` is the one in use; ``engine`` (onnx or tflite) and ``precision`` say the same in words. ``threads``
+    are those of the engine; ``notes`` says in one line each what :func:`~edgecap.runtime.loading.load` would have used
+    if it could.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        backend: Backend,
-        precision: str,
-        runtime: str = "onnx",
+        graph_set: GraphSet,
+        loaded: Engine,
         threads: int = 1,
         notes: tuple[str, ...] = (),
+        reopen: Callable[..., Captioner] | None = None,
     ) -> None:
+        """``reopen`` makes the captioner again where it is unpickled; without it, it cannot be pickled."""
         self.bundle = bundle
-        self.precision = precision
-        self.runtime = runtime
+        self.graph_set = graph_set
+        self.engine = graph_set.engine
+        self.precision = graph_set.precision
         self.threads = threads
         self.notes = notes
-        self._backend: Backend | None = backend
+        self._loaded: Engine | None = loaded
+        self._reopen = reopen
         self._place = bundle.path.absolute()  # wherever the process goes
 
     @property
     def calibration(self) -> Calibration | None:
         """What makes a confidence of a caption's probability; ``None`` when the bundle has nothing for its graphs."""
         confidence = self.bundle.confidence
-        return confidence.sets.get(set_name(self.runtime, self.precision)) if confidence else None
+        return confidence.sets.get(self.graph_set.name) if confidence else None
 
     @property
-    def backend(self) -> Backend:
-        """The engine. Raises :class:`~edgecap.errors.EngineError` after :meth:`close`."""
-        backend = self._backend  # another thread may close it now
-        if backend is None:
+    def loaded(self) -> Engine:
+        """The graphs in their engine. Raises :class:`~edgecap.errors.EngineError` after :meth:`close`."""
+        loaded = self._loaded  # another thread may close it now
+        if loaded is None:
             raise EngineError(CLOSED)
-        return backend
+        return loaded
 
     def options(
         self,
@@ -180,7 +183,7 @@ class Captioner:
         The first photo that cannot be read raises its error and nothing is captioned; with ``on_error="return"`` the
         error stands in the place of its caption.
         """
-        backend = self.backend
+        loaded = self.loaded
         several = photo_list(photos)
         one_of("on_error", on_error, ("raise", "return"))
         deadline = max_ms if max_ms is None or isinstance(max_ms, Deadline) else Deadline(max_ms)
@@ -188,7 +191,7 @@ class Captioner:
             beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length, n_best=n_best
         )
         prepared = [self._prepared(photo, on_error) for photo in several]
-        made = iter(self._captions(backend, prepared, options, deadline, n_best is not None))
+        made = iter(self._captions(loaded, prepared, options, deadline, n_best is not None))
         return [photo if isinstance(photo, ImageError) else next(made) for photo in prepared]
 
     def _prepared(self, photo: Photo, on_error: str) -> Prepared | ImageError:
@@ -201,7 +204,7 @@ class Captioner:
 
     def _captions(
         self,
-        backend: Backend,
+        loaded: Engine,
         prepared: Sequence[Prepared | ImageError],
         options: DecodingOptions,
         deadline: Deadline | None,
@@ -214,25 +217,22 @@ class Captioner:
         found: Iterator[list[Hypothesis]] = iter(())
         if images:
             start = time.perf_counter()
-            encoded = backend.encode(np.concatenate(images))  # (N, 3, S, S)
-            self._check_dims(encoded)
+            encoded = loaded.encode(np.concatenate(images))  # (N, 3, S, S)
             encoder_ms = milliseconds_since(start) / len(images)
             start = time.perf_counter()
-            found = iter(decode(backend, encoded, self.bundle.vocabulary, options, deadline))
+            found = iter(decode(loaded, encoded, self.bundle.vocabulary, options, deadline))
             teller = replace(teller, encoder_ms=encoder_ms, steps_ms=milliseconds_since(start) / len(images))
         for photo in read:
             yield teller.caption(photo, next(found), alternatives) if photo.reason is None else teller.nothing(photo)
 
     def close(self) -> None:
         """Free the engine's memory, after the captions that other threads are making. Closing twice is harmless."""
-        self._backend = None
+        self._loaded = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from edgecap.runtime.loading import reopened  # which imports this module
-
-        if self._backend is None:
+        if self._loaded is None or self._reopen is None:
             raise EngineError(CLOSED)
-        return reopened, (self._place, self.bundle.manifest.bundle_id, self.runtime, self.precision, self.threads)
+        return self._reopen, (self._place, self.bundle.manifest.bundle_id, self.engine, self.precision, self.threads)
 
     def __enter__(self) -> Captioner:
         return self
@@ -241,8 +241,3 @@ class Captioner:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _check_dims(self, encoded: Encoded) -> None:
-        dims = self.bundle.manifest.dims
-        sizes = {"L": dims.locations, "D": dims.feature_dim, "A": dims.key_dim, "H": dims.hidden_dim}
-        checked([getattr(encoded, name) for name in ENCODER_AXES], ENCODER_AXES, sizes)

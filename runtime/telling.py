@@ -12,6 +12,7 @@ from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.confidence import Calibration
 from edgecap.runtime.bundle.generation import DecodingOptions
 from edgecap.runtime.caption import MIN_WORDS, Alternative, Caption, Prepared, Timings
+from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.search.decoding import Hypothesis
 
 NOT_SURE = "not sure"
@@ -30,7 +31,6 @@ class Teller:
     def caption(self, photo: Prepared, hypotheses: Sequence[Hypothesis], alternatives: bool) -> Caption:
         """The caption of a photo, of whose ``hypotheses`` the first is the best."""
         vocabulary, best = self.bundle.vocabulary, hypotheses[0]
-        side = math.isqrt(self.bundle.manifest.dims.locations)
         # Of fewer words than were allowed; it was calibrated on sentences
         cut = not best.finished and len(best.token_ids) < self.options.max_length
         unsure = cut and len(best.token_ids) < MIN_WORDS
@@ -39,7 +39,7 @@ class Teller:
             tokens=vocabulary.words(best.token_ids),
             token_ids=best.token_ids,
             log_prob=best.log_prob,
-            attention=best.alphas.reshape(-1, side, side),  # (T, L) -> (T, 7, 7)
+            attention=_map(best.attention),
             timings=self._timings(photo, best.steps),
             truncated=not best.finished,
             confidence=None if cut or self.calibration is None else self.calibration.probability(best.mean_log_prob),
@@ -50,8 +50,8 @@ class Teller:
 
     def nothing(self, photo: Prepared) -> Caption:
         """The caption of what is no photo: none."""
-        side = math.isqrt(self.bundle.manifest.dims.locations)
-        nowhere = np.zeros((0, side, side), np.float32)
+        locations = self.bundle.manifest.dims.get("locations")
+        nowhere = None if locations is None else _map(np.zeros((0, locations), np.float32))
         return Caption(
             "", (), (), 0.0, nowhere, self._timings(photo, 0), damaged=bool(photo.damage), reason=photo.reason
         )
@@ -65,6 +65,15 @@ class Teller:
         encoder_ms, steps_ms = (self.encoder_ms, self.steps_ms) if steps else (0.0, 0.0)
         total_ms = photo.preprocess_ms + encoder_ms + steps_ms
         return Timings(photo.preprocess_ms, encoder_ms, steps_ms, total_ms, steps)
+
+
+def _map(attention: FloatArray | None) -> FloatArray | None:
+    """(T, L) -> (T, 7, 7), where the locations are those of a square."""
+    if attention is None:
+        return None
+    words, locations = attention.shape
+    side = math.isqrt(locations)
+    return attention.reshape(words, side, side) if side * side == locations else attention
 
 
 def _too_short(words: int) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 from places import ROOT, SHARED
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 CALIBRATION_PHOTOS = 20
 
-settings.register_profile("busy", deadline=None)  # the machine may have other things to do, or be emulated
+# The machine may have other things to do, or be emulated.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 os.environ["EDGECAP_TUNING"] = os.devnull  # what this machine's user once measured is nothing to the tests
 os.environ["EDGECAP_GOLDEN"] = os.devnull  # nor is what it found out of bundles
@@ -117,7 +118,7 @@ def small_model() -> CaptionModel:
     import torch
 
     from edgecap.architectures.backbones.weights import recalibrate_batchnorm
-    from edgecap.architectures.lstm.dims import preset_dims
+    from edgecap.architectures.registry import preset_dims
     from edgecap.architectures.lstm.network import CaptionModel
 
     torch.manual_seed(0)

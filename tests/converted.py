@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgecap.architectures.backbones import efficientnet, shufflenet
 from edgecap.architectures.backbones.weights import recalibrate_batchnorm
-from edgecap.architectures.lstm.dims import preset_dims
+from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.architectures.lstm.rewrites.scale_sharing import capped

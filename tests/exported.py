@@ -28,7 +28,7 @@ from tiny_dataset import write_tiny_dataset
 
 from edgecap.architectures.backbones.weights import load_backbone_weights
 from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
-from edgecap.architectures.lstm.dims import preset_dims
+from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.cli import main
 from edgecap.data.karpathy import build_vocabulary, load_dataset

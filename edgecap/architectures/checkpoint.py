@@ -24,31 +24,34 @@ from edgecap.architectures.checkpoint_header import (
     check_tensors,
     headers,
 )
-from edgecap.architectures.lstm.dims import ModelDims
-from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.errors import CheckpointError, brief
+from edgecap.architectures.dims import CaptionerDims
+from edgecap.architectures.network import CaptionNetwork
+from edgecap.architectures.registry import architecture
+from edgecap.errors import CheckpointError, ConfigError, brief
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.wording import counted
 
 FORMAT = "edgecap-checkpoint"
 SCHEMA_VERSION = 1
+FIRST_ARCHITECTURE = "lstm"  # of checkpoints that do not say
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint file holds."""
 
-    dims: ModelDims
+    dims: CaptionerDims
     vocabulary: Vocabulary
-    weights: dict[str, Tensor]  # of CaptionModel, float32
+    weights: dict[str, Tensor]  # of the network, float32
     config: dict[str, Any]  # of the training run
     metrics: dict[str, Any]  # of the validation that chose it
     training: dict[str, Any]  # position of the run: empty unless it can be resumed
     training_tensors: dict[str, Tensor]  # optimizer and random-number state
+    architecture: str = FIRST_ARCHITECTURE
 
-    def model(self, dropout: float = 0.0) -> CaptionModel:
-        """A model with these weights, in evaluation mode."""
-        model = CaptionModel(self.dims, dropout)
+    def model(self, dropout: float = 0.0) -> CaptionNetwork:
+        """A network with these weights, in evaluation mode."""
+        model = architecture(self.architecture).network(self.dims, dropout)
         model.load_state_dict(self.weights)
         return model.eval()
 
@@ -62,6 +65,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool) -> None:
     tensors |= {TRAINING + name: tensor.contiguous() for name, tensor in checkpoint.training_tensors.items()}
     document = {
         "schema_version": SCHEMA_VERSION,
+        "architecture": checkpoint.architecture,
         "dims": checkpoint.dims.to_json(),
         "vocabulary": checkpoint.vocabulary.to_json(),
         "config": checkpoint.config,
@@ -105,8 +109,9 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
             document = _document(path, metadata)
-            dims, vocabulary = _shape(path, document, preset)
-            check_tensors(path, headers(file), dims)
+            kind = document.get("architecture", FIRST_ARCHITECTURE)
+            dims, vocabulary = _shape(path, kind, document, preset)
+            check_tensors(path, headers(file), kind, dims)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(path, f"is torn or not a safetensors file: {error}") from error
@@ -119,6 +124,7 @@ def load_checkpoint(path: Path, *, preset: str | None = None) -> Checkpoint:
             metrics=dict(document["metrics"]),
             training=dict(document["training"]),
             training_tensors=_part(tensors, TRAINING),
+            architecture=kind,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(path, f"has broken metadata: {brief(error)}") from error
@@ -140,9 +146,14 @@ def _document(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return document
 
 
-def _shape(path: Path, document: Mapping[str, Any], preset: str | None) -> tuple[ModelDims, Vocabulary]:
+def _shape(
+    path: Path, kind: object, document: Mapping[str, Any], preset: str | None
+) -> tuple[CaptionerDims, Vocabulary]:
     try:
-        dims, vocabulary = ModelDims.from_json(document["dims"]), Vocabulary.from_json(document["vocabulary"])
+        dims = architecture(str(kind)).read_dims(document["dims"])
+        vocabulary = Vocabulary.from_json(document["vocabulary"])
+    except ConfigError as error:
+        raise CheckpointError(path, f"is of an {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(path, f"has broken metadata: {brief(error)}") from error
     if preset is not None and dims.preset != preset:

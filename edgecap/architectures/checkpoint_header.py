@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from edgecap.architectures.lstm.dims import ACTIVATIONS, ModelDims
-from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.dims import CaptionerDims
+from edgecap.architectures.registry import architecture
 from edgecap.errors import CheckpointError, ConfigError, brief
 
 MAX_HEADER_BYTES = 2**24  # a list of tensors, a configuration and some thousand words; ours have 150 kB
@@ -23,7 +23,6 @@ MODEL, TRAINING = "model.", "training."  # how the names of tensors begin
 _FLOATS = ("F32", "F16", "BF16")
 _WHOLE_NUMBERS = {torch.int64: "I64"}
 _OF_TRAINING = (*_FLOATS, "F64", "I64", "U8")
-_MOST_PROJECTIONS = 16
 # Optimizer, average and a head towards the teacher, beside the model of which they hold two copies and one.
 _TRAINING_SHARE, _TRAINING_EXTRA = 8, 2**28
 _BYTES = {"F64": 8, "I64": 8, "F32": 4, "F16": 2, "BF16": 2, "U8": 1}
@@ -56,23 +55,19 @@ def check_header_size(path: Path) -> None:
         raise CheckpointError(path, f"has a header of {length >> 20:,} MB; at most {MAX_HEADER_BYTES >> 20} are read")
 
 
-def expected_tensors(path: Path, dims: ModelDims) -> dict[str, Tensor]:
-    """The tensors of a model of these dims, without content. Raises ``CheckpointError``."""
+def expected_tensors(path: Path, kind: str, dims: CaptionerDims) -> dict[str, Tensor]:
+    """The tensors of a model of an architecture and dims, without content. Raises ``CheckpointError``."""
     try:
-        if len(dims.projection) > _MOST_PROJECTIONS:
-            raise ValueError(f"more than {_MOST_PROJECTIONS} layers of projection")
-        if dims.activation not in ACTIVATIONS:
-            raise ValueError(f"the activation {dims.activation!r:.60}")
         preprocess_config(dims)
         with torch.device("meta"):
-            return CaptionModel(dims).state_dict()
+            return architecture(kind).network(dims, 0.0).state_dict()
     except (ConfigError, TypeError, ValueError, LookupError, RuntimeError, OverflowError) as error:
         raise CheckpointError(path, f"has dims that no model can have: {brief(error)}") from error
 
 
-def check_tensors(path: Path, found: Mapping[str, TensorHeader], dims: ModelDims) -> None:
+def check_tensors(path: Path, found: Mapping[str, TensorHeader], kind: str, dims: CaptionerDims) -> None:
     """Raise ``CheckpointError`` for tensors that a checkpoint of such a model does not have, or lacks."""
-    expected = expected_tensors(path, dims)
+    expected = expected_tensors(path, kind, dims)
     for name, tensor in expected.items():
         there = found.get(MODEL + name)
         if there is None:

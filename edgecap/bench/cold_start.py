@@ -30,10 +30,10 @@ class ColdStart:
 
 
 def cold_start(
-    photo: Path, *, bundle: Path, backend: str, precision: str, threads: int, beam: int | None, captions: int = 10
+    photo: Path, *, bundle: Path, engine: str, precision: str, threads: int, beam: int | None, captions: int = 10
 ) -> ColdStart:
     """Start a process that makes some captions of a photo. Raises ``EngineError`` when it fails."""
-    options = {"bundle": str(bundle), "backend": backend, "precision": precision, "threads": threads}
+    options = {"bundle": str(bundle), "engine": engine, "precision": precision, "threads": threads}
     task = {"photo": str(photo), "options": options, "beam": beam, "captions": captions}
     # It finds the package where this process did, whatever the working directory.
     packages = os.pathsep.join(filter(None, [str(Path(edgecap.__file__).parents[1]), os.environ.get("PYTHONPATH")]))

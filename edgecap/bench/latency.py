@@ -11,7 +11,7 @@ from pathlib import Path
 from edgecap.bench.statistics import Summary, summarize
 from edgecap.runtime.caption import milliseconds_since
 from edgecap.runtime.captioner import Captioner
-from edgecap.runtime.engines.engine import Backend, Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.engines.engine import Arrays, Encoded, Engine, FloatArray, IntArray, Step
 
 WARM_UP = 3
 
@@ -30,11 +30,11 @@ class Latency:
     images_per_second: float
 
 
-class TimedBackend:
+class TimedEngine:
     """An engine whose calls are timed, in milliseconds."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self.encodes: list[float] = []
         self.steps: list[float] = []
         self.hypotheses = 0
@@ -42,19 +42,19 @@ class TimedBackend:
     @property
     def name(self) -> str:
         """The engine's."""
-        return self._backend.name
+        return self._engine.name
 
     def encode(self, images: FloatArray) -> Encoded:
         """As the engine does."""
         start = time.perf_counter()
-        encoded = self._backend.encode(images)
+        encoded = self._engine.encode(images)
         self.encodes.append(milliseconds_since(start))
         return encoded
 
-    def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
+    def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
         """As the engine does."""
         start = time.perf_counter()
-        step = self._backend.step(token, h, c, features, keys)
+        step = self._engine.step(token, state, memory)
         self.steps.append(milliseconds_since(start))
         self.hypotheses += token.size
         return step
@@ -77,8 +77,8 @@ def measure(
     advance: Callable[[], object] = lambda: None,
 ) -> Latency:
     """Caption ``count`` times, the photos in turn, after a warm-up. Raises ``ImageError`` for an unreadable photo."""
-    timed = TimedBackend(captioner.backend)
-    watched = Captioner(captioner.bundle, timed, captioner.precision, captioner.runtime, captioner.threads)
+    timed = TimedEngine(captioner.loaded)
+    watched = Captioner(captioner.bundle, captioner.graph_set, timed, captioner.threads)
     samples = _Samples()
     turns = itertools.cycle(photos)
     for photo in itertools.islice(turns, WARM_UP):

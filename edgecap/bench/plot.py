@@ -21,7 +21,7 @@ def plot(document: Mapping[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     labels = [
-        f"{run['engine']} {run['precision']}\n{counted(run['threads'], 'thread')}, beam {run['beam']}" for run in runs
+        f"{run['library']} {run['precision']}\n{counted(run['threads'], 'thread')}, beam {run['beam']}" for run in runs
     ]
     left = [0.0] * len(runs)
     for part, name in PARTS.items():

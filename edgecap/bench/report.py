@@ -17,7 +17,6 @@ from edgecap.bench.others import OthersWatch
 from edgecap.errors import EnergyError
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import read_graph_facts
-from edgecap.runtime.bundle.manifest import GRAPH_ROLES
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.loading import load
 from edgecap.runtime.machine.facts import condition, machine
@@ -31,7 +30,7 @@ IDLE_SECONDS = 3.0  # of a look at the idle machine
 class Setting:
     """What one row of the report is of."""
 
-    backend: str
+    engine: str
     precision: str
     threads: int
     beam: int
@@ -42,7 +41,7 @@ class Row:
     """What was measured with one setting. Without ``energy``, ``energy_problem`` says why."""
 
     setting: Setting
-    engine: str
+    library: str  # that ran the graphs, and its version
     latency: Latency
     cold_start: ColdStart
     energy: CaptionEnergy | None
@@ -54,7 +53,7 @@ class Row:
         """As the schema has it."""
         return {
             **asdict(self.setting),
-            "engine": self.engine,
+            "library": self.library,
             "latency": asdict(self.latency),
             "cold_start": asdict(self.cold_start),
             "energy": self.energy and self.energy.to_json(),
@@ -77,13 +76,13 @@ def measure_row(
     cold = cold_start(
         photos[0],
         bundle=bundle,
-        backend=setting.backend,
+        engine=setting.engine,
         precision=setting.precision,
         threads=setting.threads,
         beam=setting.beam,
         captions=COLD_CAPTIONS,
     )
-    with load(bundle, backend=setting.backend, precision=setting.precision, threads=setting.threads) as captioner:
+    with load(bundle, engine=setting.engine, precision=setting.precision, threads=setting.threads) as captioner:
         latency = measure(captioner, photos, captions, setting.beam, advance)
 
         def caption() -> int:
@@ -98,14 +97,14 @@ def measure_row(
         except EnergyError as error:
             problem = str(error)
         floor = _floor(captioner, latency)
-        return Row(setting, captioner.backend.name, latency, cold, energy, problem, floor, others.cores())
+        return Row(setting, captioner.loaded.name, latency, cold, energy, problem, floor, others.cores())
 
 
 def _floor(captioner: Captioner, latency: Latency) -> float | None:
     """Where the bundle counts the multiplications of both graphs; every hypothesis takes all of a step's."""
     facts = read_graph_facts(captioner.bundle)
-    entries = [captioner.bundle.graph(role, captioner.runtime, captioner.precision) for role in GRAPH_ROLES]
-    encoder, step = (facts[entry.path]["macs"] if entry and entry.path in facts else 0 for entry in entries)
+    graphs = captioner.graph_set.graphs
+    encoder, step = (facts.get(graphs[role], {}).get("macs", 0) for role in ("encoder", "decoder_step"))
     if not (encoder and step):
         return None
     return arithmetic_only_floor(encoder + round(latency.hypotheses_per_caption * step))

@@ -8,7 +8,7 @@ from edgecap.bench.report import Row, Setting
 from edgecap.errors import OptionError
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import read_golden
-from edgecap.runtime.bundle.manifest import RUNTIMES
+from edgecap.runtime.bundle.entries import ENGINES, set_name
 from edgecap.runtime.engines import libraries
 from edgecap.runtime.loading import AUTO, MAX_THREADS
 from edgecap.runtime.machine.facts import machine
@@ -17,18 +17,18 @@ from edgecap.runtime.verify.golden_check import checks
 
 
 def possible_settings(
-    bundle: Bundle, backend: str, precision: str, threads: Sequence[int] | None, beam: int
+    bundle: Bundle, engine: str, precision: str, threads: Sequence[int] | None, beam: int
 ) -> list[Setting]:
     """What may be tried: engines that are installed, graphs whose captions passed their gate, and thread counts.
 
     Raises ``OptionError`` when nothing is left.
     """
     settings = [
-        Setting(runtime, there, count, beam)
-        for runtime in RUNTIMES
-        if backend in (AUTO, runtime) and libraries.installed(runtime)
-        for there in bundle.precisions(runtime)
-        if precision in (AUTO, there) and bundle.passes_gate(runtime, there)
+        Setting(graphs.engine, graphs.precision, count, beam)
+        for name in ENGINES
+        if engine in (AUTO, name) and libraries.installed(name)
+        for graphs in bundle.sets(name)
+        if precision in (AUTO, graphs.precision) and graphs.passes_gate is not False
         for count in threads or thread_counts(machine().cores)
     ]
     if not settings:
@@ -46,13 +46,13 @@ def sound_settings(bundle: Bundle, settings: Sequence[Setting], say: Callable[[s
     if golden is None:
         return list(settings)
     wrong = set()
-    for graphs in dict.fromkeys((one.backend, one.precision) for one in settings):
-        found = checks(bundle, *graphs) if graphs in golden.records else ()
+    for graphs in dict.fromkeys((one.engine, one.precision) for one in settings):
+        found = checks(bundle, *graphs) if set_name(*graphs) in golden.records else ()
         for check in found:
             if (check.check, check.status) == ("graphs", "failed"):
                 wrong.add(graphs)
                 say(f"left out, as its captions would be wrong here: {check.text}")
-    sound = [one for one in settings if (one.backend, one.precision) not in wrong]
+    sound = [one for one in settings if (one.engine, one.precision) not in wrong]
     if not sound:
         raise OptionError(f"{bundle.path} has no graphs to try: none does here what it did where it was exported")
     return sound
@@ -70,6 +70,6 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 def measurements(rows: Sequence[Row]) -> list[Measurement]:
     """What is kept of a sweep: the median caption of each setting."""
     return [
-        Measurement(row.setting.backend, row.setting.precision, row.setting.threads, row.latency.total.p50)
+        Measurement(row.setting.engine, row.setting.precision, row.setting.threads, row.latency.total.p50)
         for row in rows
     ]

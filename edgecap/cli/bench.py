@@ -16,7 +16,7 @@ from edgecap.bench.others import BUSY
 from edgecap.bench.report import Row, Setting, measure_row, report
 from edgecap.bench.sweep import measurements, possible_settings, sound_settings
 from edgecap.cli import fail, one_line
-from edgecap.cli.options import backend_option, beam_option, bundle_option, precision_option
+from edgecap.cli.options import beam_option, bundle_option, engine_option, precision_option
 from edgecap.cli.photo_requests import expand
 from edgecap.cli.tables import human_bytes, table
 from edgecap.errors import BundleError, ImageError, MissingExtraError, OptionError
@@ -46,7 +46,7 @@ def thread_counts(context: click.Context, parameter: click.Parameter, text: str 
 @click.command()
 @click.argument("images", metavar="[IMAGE]...", nargs=-1)
 @bundle_option
-@backend_option
+@engine_option
 @precision_option
 @click.option("--threads", callback=thread_counts, help="Thread counts, with commas.  [default: the cores, at most 4]")
 @beam_option
@@ -59,7 +59,7 @@ def thread_counts(context: click.Context, parameter: click.Parameter, text: str 
 def bench(
     images: tuple[str, ...],
     bundle: str | None,
-    backend: str,
+    engine: str,
     precision: str,
     threads: tuple[int, ...] | None,
     beam: int | None,
@@ -101,9 +101,9 @@ def bench(
     photos = chosen_photos(images, opened)
     beams = opened.generation.options(opened.vocabulary, beam=beam).beam
     if sweep:
-        settings = sound_settings(opened, possible_settings(opened, backend, precision, threads, beams), fail)
+        settings = sound_settings(opened, possible_settings(opened, engine, precision, threads, beams), fail)
     else:
-        settings = chosen_settings(opened, backend, precision, threads, beams)
+        settings = chosen_settings(opened, engine, precision, threads, beams)
     source = energy_sources()[0]
     with click.progressbar(length=2 * captions * len(settings), label="captioning", file=sys.stderr) as bar:
 
@@ -131,12 +131,12 @@ def bench(
 
 
 def chosen_settings(
-    bundle: Bundle, backend: str, precision: str, threads: Sequence[int] | None, beam: int
+    bundle: Bundle, engine: str, precision: str, threads: Sequence[int] | None, beam: int
 ) -> list[Setting]:
     """What captioning would use, for each of the thread counts."""
-    with load(bundle.path, backend=backend, precision=precision, threads=threads[0] if threads else None) as captioner:
+    with load(bundle.path, engine=engine, precision=precision, threads=threads[0] if threads else None) as captioner:
         return [
-            Setting(captioner.runtime, captioner.precision, count, beam) for count in threads or (captioner.threads,)
+            Setting(captioner.engine, captioner.precision, count, beam) for count in threads or (captioner.threads,)
         ]
 
 
@@ -146,7 +146,7 @@ def keep(bundle: Bundle, rows: Sequence[Row]) -> str:
     best = min(measured, key=lambda one: one.milliseconds)
     file = remember(bundle.manifest.bundle_id, measured)
     return (
-        f"fastest: {best.backend} {best.precision} with {counted(best.threads, 'thread')}, {best.milliseconds:.1f} ms; "
+        f"fastest: {best.engine} {best.precision} with {counted(best.threads, 'thread')}, {best.milliseconds:.1f} ms; "
         f"what is left to auto follows it on this machine ({file})"
     )
 
@@ -200,7 +200,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 HEADER = (
-    "engine", "graphs", "threads", "beam", "preprocess", "encoder", "step", "search", "total", "p90", "p99",
+    "library", "graphs", "threads", "beam", "preprocess", "encoder", "step", "search", "total", "p90", "p99",
     "images/s", "cold start", "memory",
 )  # fmt: skip
 
@@ -210,7 +210,7 @@ def _cells(run: Mapping[str, Any]) -> list[str]:
     medians = [f"{latency[part]['p50']:.1f}" for part in ("preprocess", "encoder")]
     step = f"{latency['steps_per_caption']:.1f} x {latency['step']['p50']:.2f}"
     return [
-        run["engine"],
+        run["library"],
         run["precision"],
         str(run["threads"]),
         str(run["beam"]),

@@ -11,7 +11,7 @@ def why_uncalibrated(bundle: Bundle) -> str:
     """The reason for a set of graphs without calibration, and what to do. Raises :class:`BundleError`."""
     if bundle.confidence is not None:
         others = ", ".join(sorted(bundle.confidence.sets)) or "none"
-        return f"of its graphs these have one: {others} (--backend, --precision)"
+        return f"of its graphs these have one: {others} (--engine, --precision)"
     evaluation = read_evaluation(bundle)
     if evaluation is None:
         return "it was exported without --data, whose val photos it takes: export it again with them"

@@ -14,9 +14,9 @@ import click
 from edgecap.cli import fail, json_text, one_line
 from edgecap.cli.caption_output import check_min_confidence, record, said
 from edgecap.cli.options import (
-    backend_option,
     beam_option,
     bundle_option,
+    engine_option,
     length_penalty_option,
     max_length_option,
     precision_option,
@@ -40,7 +40,7 @@ MAX_BATCH = 256
 @max_length_option
 @length_penalty_option
 @bundle_option
-@backend_option
+@engine_option
 @precision_option
 @threads_option
 @click.option(
@@ -75,7 +75,7 @@ def caption(
     max_length: int | None,
     length_penalty: float | None,
     bundle: str | None,
-    backend: str,
+    engine: str,
     precision: str,
     threads: int | None,
     batch_size: int,
@@ -99,8 +99,8 @@ def caption(
     version of the engine, after the first caption, and kept in the user's cache; if not, a line on stderr says so.
 
     With --json, captions are {"path", "caption", "reason", "confidence", "log_prob", "tokens", "truncated", "damaged",
-    "timings_ms", "bundle", "backend", "precision"}, and photos that failed {"path", "error"}. What is no photo has
-    null for "caption" and "log_prob", and what it is in "reason", which is null beside a caption. With
+    "timings_ms", "bundle", "engine", "library", "precision"}, and photos that failed {"path", "error"}. What is no photo
+    has null for "caption" and "log_prob", and what it is in "reason", which is null beside a caption. With
     --min-confidence, captions that fall below it stay, and each has "sure", true or false. With --n-best, each has
     "n_best", a list of {"text", "log_prob", "tokens"}, best first.
 
@@ -126,10 +126,10 @@ def caption(
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     requests = list(itertools.chain.from_iterable(expand(image) for image in images))
     bare = len(images) == 1 and (len(requests) == 1 and requests[0].path == images[0])
-    with load(bundle, backend=backend, precision=precision, threads=threads) as captioner:
+    with load(bundle, engine=engine, precision=precision, threads=threads) as captioner:
         for note in captioner.notes:
             fail(note)
-        if AUTO in (backend, precision) and (problem := unreadable()):
+        if AUTO in (engine, precision) and (problem := unreadable()):
             fail(problem)
         choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty, "n_best": n_best}
         options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
@@ -159,7 +159,7 @@ def warn_of_other_captions(captioner: Captioner) -> None:
     if problem := self_check(captioner):
         fail(
             f"captions may be wrong: on this machine the golden photo of {captioner.bundle.manifest.label} is not what "
-            f"was recorded ({problem}): try another --precision or --backend, and see  edgecap doctor"
+            f"was recorded ({problem}): try another --precision or --engine, and see  edgecap doctor"
         )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from edgecap.cli.calibration import why_uncalibrated
 from edgecap.errors import OptionError
 from edgecap.runtime import Alternative, Caption, Captioner
-from edgecap.runtime.bundle.manifest import set_name
 from edgecap.runtime.telling import NOT_SURE
 
 
@@ -19,7 +18,7 @@ def check_min_confidence(captioner: Captioner, least: float | None) -> None:
     if math.isnan(least):
         raise OptionError("--min-confidence must be between 0 and 1, not nan")
     if captioner.calibration is None:
-        graphs = set_name(captioner.runtime, captioner.precision)
+        graphs = captioner.graph_set.name
         label = captioner.bundle.manifest.label
         why = why_uncalibrated(captioner.bundle)
         raise OptionError(f"--min-confidence: {label} has no calibration for {graphs}: {why}")
@@ -64,7 +63,8 @@ def record(captioner: Captioner, result: Caption | str, min_confidence: float | 
         "damaged": result.damaged,
         "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
         "bundle": captioner.bundle.manifest.label,
-        "backend": captioner.backend.name,
+        "engine": captioner.engine,
+        "library": captioner.loaded.name,
         "precision": captioner.precision,
     }
 

@@ -12,10 +12,10 @@ import click
 
 from edgecap.cli import fail, json_text
 from edgecap.cli.options import (
-    backend_option,
     beam_option,
     bundle_option,
     data_option,
+    engine_option,
     length_penalty_option,
     max_length_option,
     photos_option,
@@ -35,12 +35,13 @@ from edgecap.metrics.split import (
     score_split,
 )
 from edgecap.runtime import load
-from edgecap.runtime.bundle.bundle import GenerationConfig, PreprocessConfig
+from edgecap.runtime.bundle.generation import GenerationConfig
 from edgecap.runtime.bundle.vocabulary import Vocabulary
-from edgecap.runtime.engines.engine import Backend
+from edgecap.runtime.engines.engine import Engine
+from edgecap.runtime.photo.preprocess import PreprocessConfig
 
 # What is evaluated: the engine, its preprocessing, words and defaults, and its name in the report.
-Subject = tuple[Backend, PreprocessConfig, Vocabulary, GenerationConfig, str]
+Subject = tuple[Engine, PreprocessConfig, Vocabulary, GenerationConfig, str]
 
 
 @click.command(name="eval")
@@ -53,7 +54,7 @@ Subject = tuple[Backend, PreprocessConfig, Vocabulary, GenerationConfig, str]
 @beam_option
 @max_length_option
 @length_penalty_option
-@backend_option
+@engine_option
 @precision_option
 @threads_option
 @click.option("--meteor", is_flag=True, help="Add METEOR (extra eval-java).")
@@ -70,7 +71,7 @@ def evaluate(
     beam: int | None,
     max_length: int | None,
     length_penalty: float | None,
-    backend: str,
+    engine: str,
     precision: str,
     threads: int | None,
     meteor: bool,
@@ -96,19 +97,19 @@ def evaluate(
     if shared := dataset.also_in_train(split):
         fail(f"{dataset.source}: {shared}: where a captioner was trained on these, its figures are too good")
     members = dataset.split(split)
-    engine, preprocess, vocabulary, generation, subject = (
-        _checkpoint(checkpoint) if checkpoint else _bundle(bundle, backend, precision, threads)
+    subject, preprocess, vocabulary, generation, name = (
+        _checkpoint(checkpoint) if checkpoint else _bundle(bundle, engine, precision, threads)
     )
     options = generation.options(vocabulary, beam=beam, max_length=max_length, length_penalty=length_penalty)
     count = math.ceil(len(members) / EVALUATION_BATCH)
-    batches = encoded_photos(engine, members, preprocess)
+    batches = encoded_photos(subject, members, preprocess)
     with click.progressbar(batches, length=count, label="captioning", file=sys.stderr) as shown:
-        hypotheses = decode_batches(engine, shown, vocabulary, options)
+        hypotheses = decode_batches(subject, shown, vocabulary, options)
     wanted = dict(zip(EXTRA_METRICS, (meteor, spice), strict=True))
     scores = score_split(members, hypotheses, vocabulary, extra=[name for name in EXTRA_METRICS if wanted[name]])
     quality = quality_of_split(members, hypotheses, vocabulary, dataset.splits.get("train", ()))
     report: dict[str, Any] = {
-        "subject": subject,
+        "subject": name,
         **protocol_of(dataset.name, split, len(members), options),
         "scores": scores.to_json(),
         "quality": quality.to_json(),
@@ -119,26 +120,25 @@ def evaluate(
     click.echo(json_text(report) if as_json else _table(report, quality))
 
 
-def _bundle(name: str | None, backend: str, precision: str, threads: int | None) -> Subject:
-    captioner = load(name, backend=backend, precision=precision, threads=threads)
+def _bundle(name: str | None, engine: str, precision: str, threads: int | None) -> Subject:
+    captioner = load(name, engine=engine, precision=precision, threads=threads)
     for note in captioner.notes:
         fail(note)
     bundle = captioner.bundle
-    subject = f"{bundle.manifest.label} {captioner.precision}, {captioner.backend.name}"
-    return captioner.backend, bundle.preprocess, bundle.vocabulary, bundle.generation, subject
+    subject = f"{bundle.manifest.label} {captioner.precision}, {captioner.loaded.name}"
+    return captioner.loaded, bundle.preprocess, bundle.vocabulary, bundle.generation, subject
 
 
 def _checkpoint(path: Path) -> Subject:
     from edgecap.architectures.checkpoint import load_checkpoint
-    from edgecap.architectures.lstm.defaults import default_generation
-    from edgecap.architectures.lstm.preprocessing import preprocess_config
-    from edgecap.architectures.lstm.torch_engine import TorchBackend
+    from edgecap.architectures.defaults import default_generation, preprocess_config
+    from edgecap.architectures.torch_engine import TorchEngine
 
     checkpoint = load_checkpoint(path)
-    backend = TorchBackend(checkpoint.model())
-    subject = f"{path}, {backend.name}"
+    loaded = TorchEngine(checkpoint.model())
+    subject = f"{path}, {loaded.name}"
     vocabulary = checkpoint.vocabulary
-    return backend, preprocess_config(checkpoint.dims), vocabulary, default_generation(vocabulary), subject
+    return loaded, preprocess_config(checkpoint.dims), vocabulary, default_generation(vocabulary), subject
 
 
 def _table(report: dict[str, Any], quality: Quality) -> str:

@@ -74,10 +74,10 @@ def export(
     from edgecap.export.exporter import ExportRequest, export_bundle
     from edgecap.export.recipe import ExportRecipe
 
-    runtimes = [name for name, wanted in (("onnx", onnx), ("tflite", tflite)) if wanted]
+    engines = [name for name, wanted in (("onnx", onnx), ("tflite", tflite)) if wanted]
     precisions = [name for name, wanted in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if wanted]
     recipe = ExportRecipe(
-        runtimes=tuple(runtimes) or ExportRecipe.runtimes, precisions=tuple(precisions) or ExportRecipe.precisions
+        engines=tuple(engines) or ExportRecipe.engines, precisions=tuple(precisions) or ExportRecipe.precisions
     )
     if "int8" in recipe.precisions and not (data or calibration):
         asked = "--int8" if int8 else "INT8, which --fp32 and --fp16 would leave out,"

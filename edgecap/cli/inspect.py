@@ -42,7 +42,8 @@ def inspect(bundle: str | None, as_json: bool) -> None:
 def report(facts: Mapping[str, Any]) -> Iterator[str]:
     """The lines for people, of what :func:`edgecap.runtime.bundle.description.describe` tells."""
     yield facts["bundle"]
-    yield from _paragraph("preset", facts["preset"])
+    yield from _paragraph("task", facts["task"])
+    yield from _paragraph("architecture", f"{facts['architecture']}, preset {facts['preset']}")
     yield from _paragraph("created by", facts["created_by"])
     yield from _paragraph("needs", f"edgecap {facts['min_runtime']} or newer")
     yield from _paragraph("dims", _named(facts["dims"]))
@@ -50,7 +51,7 @@ def report(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from _files(facts)
     for graph in facts["graphs"]:
         yield from _graph(graph)
-    yield from _sizes(facts)
+    yield from _sets(facts)
     yield from _evaluation(facts["evaluation"])
     yield from _confidence(facts["confidence"])
 
@@ -64,13 +65,12 @@ def _files(facts: Mapping[str, Any]) -> Iterator[str]:
 def _graph(graph: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield graph["path"]
-    runtime = f"{graph['runtime']} {graph['precision']}"
+    engine = f"{graph['engine']} {graph['precision']}"
     if graph["opset"] is not None:
-        runtime += f", opset {graph['opset']}, IR version {graph['ir_version']}"
+        engine += f", opset {graph['opset']}, IR version {graph['ir_version']}"
     if graph["signatures"]:
-        runtime += f", signatures {', '.join(graph['signatures'])}"
-    yield from _paragraph("runtime", runtime)
-    yield from _paragraph("caption gate", GATE[graph["passes_gate"]])
+        engine += f", signatures {', '.join(graph['signatures'])}"
+    yield from _paragraph("engine", engine)
     yield from _paragraph("inputs", _tensors(graph["inputs"]))
     yield from _paragraph("outputs", _tensors(graph["outputs"]))
     if graph["ops"] is None:
@@ -84,10 +84,14 @@ def _tensors(tensors: Iterable[Mapping[str, Any]]) -> str:
     return _listed(f"{t['name']} {t['dtype']} ({', '.join(map(str, t['shape']))})" for t in tensors)
 
 
-def _sizes(facts: Mapping[str, Any]) -> Iterator[str]:
-    rows = [(name.replace("-", " "), human_bytes(size)) for name, size in facts["sets"].items()]
+def _sets(facts: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        (one["name"], " + ".join(one["graphs"].values()), GATE[one["passes_gate"]], human_bytes(one["bytes"]))
+        for one in facts["graph_sets"]
+    ]
     yield ""
-    yield from table([("graphs", "size"), *rows, ("all files", human_bytes(facts["bytes"]))], "<>")
+    yield from table([("graph sets", "graphs", "caption gate", "size"), *rows], "<<<>")
+    yield f"all files: {human_bytes(facts['bytes'])}"
 
 
 def _evaluation(evaluation: Mapping[str, Any] | None) -> Iterator[str]:

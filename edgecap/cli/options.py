@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from edgecap.runtime.bundle.bundle import DEFAULT_BUNDLE
+from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS
 from edgecap.runtime.bundle.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
-from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
 from edgecap.runtime.loading import AUTO, MAX_THREADS
 
 data_option = click.option(
@@ -38,18 +38,19 @@ bundle_option = click.option(
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice([AUTO, *PRECISIONS]),
+    metavar=f"[{'|'.join([AUTO, *PRECISIONS])}|NAME]",
     default=AUTO,
     show_default=True,
-    help="auto: the fastest that the bundle has, whose captions were found good, and that the engine takes; what "
-    "`edgecap bench --sweep` found here goes first.",
+    help="Of the graph set; NAME is what a bundle calls one of several precisions. auto: the fastest that the bundle "
+    "has, whose captions were found good, and that the engine takes; what `edgecap bench --sweep` found here goes "
+    "first.",
 )
-backend_option = click.option(
-    "--backend",
-    type=click.Choice([AUTO, *RUNTIMES]),
+engine_option = click.option(
+    "--engine",
+    type=click.Choice([AUTO, *ENGINES]),
     default=AUTO,
     show_default=True,
-    help="The engine: ONNX Runtime or LiteRT. auto: the first that is installed and that the bundle has graphs for; "
+    help="ONNX Runtime or LiteRT. auto: the first that is installed and that the bundle has graphs for; "
     "what `edgecap bench --sweep` found here goes first.",
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgecap.architectures.lstm.dims import PRESETS
+from edgecap.architectures.registry import presets
 from edgecap.cli import fail
 from edgecap.cli.options import data_option, photos_option, strict_option
 from edgecap.recipes import recipe_names, recipe_path
@@ -31,7 +31,7 @@ def _setting(text: str) -> tuple[str, Any]:
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Run folder.")
 @click.option("--recipe", type=click.Choice(recipe_names()), help="A configuration by its name, instead of a file.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file with the options of a run.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Overrides recipe and file, as all that follow.")
+@click.option("--preset", type=click.Choice(list(presets())), help="Overrides recipe and file, as all that follow.")
 @click.option("--backbone-weights", metavar="FILE", help="Weights that the backbone starts from: safetensors.")
 @click.option("--unlabelled", metavar="FOLDER", help="Photos without captions, to distil on as well.")
 @click.option("--task-teachers", metavar="FILES", help="Checkpoints of captioners to learn from, with commas.")

@@ -11,7 +11,7 @@ from edgecap.cli import fail, json_text, one_line
 from edgecap.cli.options import threads_option
 from edgecap.errors import EXIT_FAILURE
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle
-from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
+from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS
 from edgecap.runtime.loading import AUTO
 from edgecap.runtime.verify.golden_check import Check, checks
 
@@ -21,26 +21,28 @@ SHOWN = {"ok": "ok", "skipped": "skipped", "failed": "FAILED"}
 @click.command()
 @click.argument("bundle", required=False)
 @click.option(
-    "--backend",
-    type=click.Choice([AUTO, *RUNTIMES]),
+    "--engine",
+    type=click.Choice([AUTO, *ENGINES]),
     default=AUTO,
     show_default=True,
     help="Only the graphs of this engine, which must be installed. auto: of every engine that is.",
 )
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Only the graphs of this one.  [default: all]")
+@click.option(
+    "--precision", metavar=f"[{'|'.join(PRECISIONS)}|NAME]", help="Only the graph sets of this one.  [default: all]"
+)
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def verify(bundle: str | None, backend: str, precision: str | None, threads: int | None, as_json: bool) -> None:
+def verify(bundle: str | None, engine: str, precision: str | None, threads: int | None, as_json: bool) -> None:
     """Check BUNDLE on this machine: an embedded one by name, or a directory.
 
     \b
     In one line each:
       files   their SHA-256 and form are those of the manifest
       photo   the golden photo gives the recorded tensor
-      graphs  of each runtime and precision: tensors within the recorded tolerance, and the same captions
+      graphs  of each graph set: tensors within the recorded tolerance, and the same captions
 
-    Graphs whose engine is not installed are skipped, unless --backend asks for them. With --json: {"bundle", "checks":
-    [{"check", "status", "detail", "runtime", "precision", "engine", "tensor", "difference", "allowed"}], "ok"}.
+    Graphs whose engine is not installed are skipped, unless --engine asks for them. With --json: {"bundle", "checks":
+    [{"check", "status", "detail", "engine", "precision", "library", "tensor", "difference", "allowed"}], "ok"}.
 
     \b
     Exit status:
@@ -50,7 +52,7 @@ def verify(bundle: str | None, backend: str, precision: str | None, threads: int
     """
     opened = Bundle.open(find_bundle(bundle))
     done = []
-    for check in checks(opened, None if backend == AUTO else backend, precision, threads):
+    for check in checks(opened, None if engine == AUTO else engine, precision, threads):
         done.append(check)
         if not as_json:
             click.echo(line(check))

@@ -60,14 +60,14 @@ def _tuning(bundle_id: str | None) -> Finding:
 
 def _golden(patient: Patient, opened: Bundle) -> Finding:
     """One set of graphs, that which captions are made with, on the golden photo."""
-    from edgecap.runtime.bundle.documents import graph_sets, read_golden
+    from edgecap.runtime.bundle.documents import read_golden
 
-    sets = graph_sets(opened)
+    sets = opened.manifest.graph_sets
     if not sets:
         return problem("bundle", f"{opened.manifest.label} has no graphs", _AGAIN)
-    chosen = next(((runtime, precision) for runtime, precision in sets if patient.engine(runtime)), None)
+    chosen = next((graphs for graphs in sets if patient.engine(graphs.engine)), None)
     if chosen is None:
-        return _no_engine(patient, list(dict.fromkeys(runtime for runtime, _ in sets)))
+        return _no_engine(patient, list(dict.fromkeys(graphs.engine for graphs in sets)))
     try:
         golden = read_golden(opened)
     except BundleError as error:
@@ -75,25 +75,25 @@ def _golden(patient: Patient, opened: Bundle) -> Finding:
     if golden is None:
         advice = "caption a photo that you know; what `edgecap export` makes has one"
         return warning("golden photo", "cannot tell: the bundle carries none", advice)
-    return _verified(opened, *chosen)
+    return _verified(opened, chosen.engine, chosen.precision)
 
 
-def _no_engine(patient: Patient, runtimes: list[str]) -> Finding:
-    graphs = f"{' and '.join(runtimes)} graphs"
-    there = [trial for trial in patient.engines if any(trial.library in LIBRARIES[runtime] for runtime in runtimes)]
+def _no_engine(patient: Patient, engines: list[str]) -> Finding:
+    graphs = f"{' and '.join(engines)} graphs"
+    there = [trial for trial in patient.engines if any(trial.library in LIBRARIES[engine] for engine in engines)]
     if any(trial.state == "unknown" for trial in there):
         return warning("bundle", f"cannot tell whether an engine works that runs its {graphs}", "see above")
     if there:
         advice = f"repair {' or '.join(trial.package for trial in there)}, see above"
     else:
-        advice = " or ".join(f"pip install 'edgecap[{runtime}]'" for runtime in runtimes)
+        advice = " or ".join(f"pip install 'edgecap[{engine}]'" for engine in engines)
     return problem("bundle", f"no engine works that runs its {graphs}", advice)
 
 
-def _verified(opened: Bundle, runtime: str, precision: str) -> Finding:
+def _verified(opened: Bundle, engine: str, precision: str) -> Finding:
     """What `edgecap verify` says, in a process that an engine may kill."""
-    choice = ("--backend", runtime, "--precision", precision, "--json")
-    graphs, advice = f"{runtime} {precision}", "`edgecap verify` tells more; try another version of the engine"
+    choice = ("--engine", engine, "--precision", precision, "--json")
+    graphs, advice = f"{engine} {precision}", "`edgecap verify` tells more; try another version of the engine"
     try:
         ended = run_python("-m", "edgecap", "verify", *choice, "--", str(opened.path))
     except EngineError as error:
@@ -103,7 +103,7 @@ def _verified(opened: Bundle, runtime: str, precision: str) -> Finding:
         return problem("golden photo", f"{graphs}: {ended.how}", advice)
     failed = next((check for check in checks if check["status"] == "failed"), None)
     if failed is None:
-        return ok("golden photo", f"{graphs}, {checks[-1]['engine']}: {checks[-1]['detail']}")
+        return ok("golden photo", f"{graphs}, {checks[-1]['library']}: {checks[-1]['detail']}")
     return problem("golden photo", f"{graphs}: {failed['check']}: {failed['detail']}", advice)
 
 

@@ -22,9 +22,9 @@ def engines(patient: Patient) -> Iterator[Finding]:
     for engine in patient.engines:
         yield from _engine(engine, patient)
     if patient.has_engine:
-        found = {runtime: patient.engine(runtime) for runtime in LIBRARIES}
-        told = [f"{runtime} graphs run in {engine.package}" for runtime, engine in found.items() if engine]
-        told += [f"nothing runs {runtime} graphs" for runtime, engine in found.items() if not engine]
+        found = {engine: patient.engine(engine) for engine in LIBRARIES}
+        told = [f"{engine} graphs run in {library.package}" for engine, library in found.items() if library]
+        told += [f"nothing runs {engine} graphs" for engine, library in found.items() if not library]
         yield ok("engines", ", ".join(told))
     elif any(engine.state == "unknown" for engine in patient.engines):
         yield warning("engines", "cannot tell whether any works", "try to caption a photo")

@@ -94,10 +94,10 @@ class Patient:
             used = used and found[-1].state != "works"
         return tuple(trial for trial in found if trial.state != "absent")
 
-    def engine(self, runtime: str) -> Trial | None:
-        """The engine that runs the graphs of ``runtime`` (onnx or tflite); ``None`` where none works."""
+    def engine(self, engine: str) -> Trial | None:
+        """The library that runs the graphs of an engine (onnx or tflite); ``None`` where none works."""
         return next(
-            (trial for trial in self.engines if trial.library in LIBRARIES[runtime] and trial.state == "works"), None
+            (trial for trial in self.engines if trial.library in LIBRARIES[engine] and trial.state == "works"), None
         )
 
     @property

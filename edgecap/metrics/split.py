@@ -11,7 +11,7 @@ import numpy as np
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.metrics import Quality, Scores, quality, score
 from edgecap.runtime.bundle.vocabulary import Vocabulary
-from edgecap.runtime.engines.engine import Backend, Encoded, FloatArray
+from edgecap.runtime.engines.engine import Encoded, Engine, FloatArray
 from edgecap.runtime.machine.facts import cpu_kind
 from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.runtime.search.decoding import DecodingOptions, Hypothesis, decode
@@ -26,16 +26,16 @@ def image_tensor(paths: Iterable[Path], preprocess: PreprocessConfig) -> FloatAr
 
 
 def encoded_photos(
-    backend: Backend, photos: Sequence[CaptionedPhoto], preprocess: PreprocessConfig
+    engine: Engine, photos: Sequence[CaptionedPhoto], preprocess: PreprocessConfig
 ) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
     """Photos in batches, with what the encoder makes of them."""
     for start in range(0, len(photos), EVALUATION_BATCH):
         batch = photos[start : start + EVALUATION_BATCH]
-        yield batch, backend.encode(image_tensor([photo.path for photo in batch], preprocess))
+        yield batch, engine.encode(image_tensor([photo.path for photo in batch], preprocess))
 
 
 def decode_batches(
-    backend: Backend,
+    engine: Engine,
     batches: Iterable[tuple[Sequence[CaptionedPhoto], Encoded]],
     vocabulary: Vocabulary,
     options: DecodingOptions,
@@ -43,7 +43,7 @@ def decode_batches(
     """The best hypothesis of every photo, by photo id."""
     best: dict[str, Hypothesis] = {}
     for photos, encoded in batches:
-        hypotheses = decode(backend, encoded, vocabulary, options)
+        hypotheses = decode(engine, encoded, vocabulary, options)
         best.update({photo.id: ranked[0] for photo, ranked in zip(photos, hypotheses, strict=True)})
     return best
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from edgecap.architectures.lstm.dims import PRESETS
+from edgecap.architectures.registry import presets
 from edgecap.data.augmentation import Augmentation
 from edgecap.errors import ConfigError, ConfigOptionError, brief
 from edgecap.runtime.bundle.generation import MAX_LENGTH
@@ -148,7 +148,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         rules = {
-            f"preset must be one of {', '.join(PRESETS)}": self.preset in PRESETS,
+            f"preset must be one of {', '.join(presets())}": self.preset in presets(),
             "batch_size, min_count, max_words, views, teacher_views and checkpoint_every must be at least 1": min(
                 self.batch_size,
                 self.min_count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.network import CaptionNetwork
 from edgecap.data.omissions import Omissions
 from edgecap.data.photo_check import readable_paths
 from edgecap.errors import DataError
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     head: TeacherHead | None
 
 
-def plan(config: TrainConfig, model: CaptionModel, data: TrainingData, task: TaskTeacher | None = None) -> Plan:
+def plan(config: TrainConfig, model: CaptionNetwork, data: TrainingData, task: TaskTeacher | None = None) -> Plan:
     """Raises ``ConfigError``, ``DataError``, ``MissingExtraError`` or ``CheckpointError`` before anything is learnt."""
     stages: list[TrainingStage] = []
     cached: Source = CachedGrids(config, model, data, task)

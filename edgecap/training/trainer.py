@@ -15,10 +15,8 @@ from torch.optim import AdamW
 
 from edgecap.architectures.backbones.weights import load_backbone_weights, recalibrate_batchnorm
 from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edgecap.architectures.lstm.defaults import default_generation
-from edgecap.architectures.lstm.dims import preset_dims
-from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.defaults import default_generation, preprocess_config
+from edgecap.architectures.registry import architecture, preset_dims, presets
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError, brief
 from edgecap.interrupt import StopRequest
@@ -91,8 +89,10 @@ class Trainer:
             if saved.vocabulary.tokens != self.vocabulary.tokens:
                 raise DataError(dataset.source, f"is not what the run in {folder} was trained on: its words differ")
         else:
-            self.dims = preset_dims(config.preset, len(self.vocabulary), activation=config.activation)
-        self.model = CaptionModel(self.dims, config.dropout)
+            changes = {} if config.activation == "relu" else {"activation": config.activation}
+            self.dims = preset_dims(config.preset, len(self.vocabulary), **changes)
+        self.architecture = architecture(saved.architecture if saved else presets()[config.preset])
+        self.model = self.architecture.network(self.dims, config.dropout)
         data = TrainingData(train, val, self.vocabulary, preprocess_config(self.dims))
         task = task_teacher(taught, self.vocabulary, self.device)
         with self.processes.first_goes_first():
@@ -289,7 +289,8 @@ class Trainer:
                 **scores.to_json(),
             }
         weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
-        return Checkpoint(self.dims, self.vocabulary, weights, self.config.to_json(), metrics, {}, {})
+        config, name = self.config.to_json(), self.architecture.name
+        return Checkpoint(self.dims, self.vocabulary, weights, config, metrics, {}, {}, name)
 
     def _save(self, optimizer: AdamW) -> None:
         if not self.processes.first:

@@ -16,7 +16,9 @@ from onnx import ModelProto
 from edgecap.export.compress.layer_inputs import PRODUCTS, Feeds
 from edgecap.export.graphs.torch_to_onnx import graph_session
 from edgecap.export.proof.parity import decibels
-from edgecap.runtime.engines.litert_engine import ENCODE, STEP, GraphTensor
+from edgecap.runtime.bundle.tasks import IMAGE
+from edgecap.runtime.engines.graph_engine import channels_last
+from edgecap.runtime.engines.litert_engine import GraphTensor
 
 _DEQUANTIZED = "_DequantizeLinear_Output"  # how ONNX Runtime's quantizer names a tensor that went through INT8
 _TFLITE_PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
@@ -64,34 +66,24 @@ def _rectified(model: ModelProto, tensor: str) -> str:
 
 def tflite_layer_noise(fp32: Path, int8: Path, role: str, samples: Iterable[Feeds]) -> list[LayerNoise]:
     """Of each product of a TensorFlow Lite graph; ``samples`` are inputs of the ONNX graph that it was made from."""
-    signature = ENCODE if role == "encoder" else f"{STEP}1"
-    reference, quantized = _TracedGraph(fp32, signature), _TracedGraph(int8, signature)
+    reference, quantized = _TracedGraph(fp32), _TracedGraph(int8)
     sums = _NoiseSums(len(reference.products))
-    for feeds in map(_one_hypothesis if role == "decoder_step" else _channels_last, samples):
+    for sample in samples:
+        feeds = reference.fitting(sample)
         sums.add(reference.run(feeds), quantized.run(feeds))
     return [LayerNoise(role, n, op, name, sums.snr(n)) for n, (op, name, _) in enumerate(reference.products)]
 
 
-def _channels_last(feeds: Feeds) -> Feeds:
-    return {"image": feeds["image"].transpose(0, 2, 3, 1)}  # (1, S, S, 3)
-
-
-def _one_hypothesis(feeds: Feeds) -> Feeds:
-    """The first hypothesis of the first photo of a batch."""
-    first = {name: value[:1] for name, value in feeds.items()}
-    return {**first, **{name: first[name][:, :1] for name in ("token", "h", "c")}}
-
-
 class _TracedGraph:
-    """A graph run by LiteRT's plain kernels, which leave every tensor readable."""
+    """The first signature of a graph run by LiteRT's plain kernels, which leave every tensor readable."""
 
-    def __init__(self, path: Path, signature: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._interpreter = Interpreter(
             model_path=str(path),
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             experimental_preserve_all_tensors=True,
         )
-        self._runner = self._interpreter.get_signature_runner(signature)
+        self._runner = self._interpreter.get_signature_runner(min(self._interpreter.get_signature_list()))
         names = {detail["index"]: detail["name"] for detail in self._interpreter.get_tensor_details()}
         # The only way to a graph's operators; of the first signature, which is the one of a single hypothesis.
         operators = self._interpreter._get_ops_details()
@@ -100,6 +92,15 @@ class _TracedGraph:
             for operator in operators
             if operator["op_name"] in _TFLITE_PRODUCTS
         ]
+
+    def fitting(self, feeds: Feeds) -> Feeds:
+        """Inputs of the ONNX graph as this one takes them: of the first photo and, of a step, the first hypothesis."""
+        shapes = {name: detail["shape"] for name, detail in self._runner.get_input_details().items()}
+        first = {
+            name: channels_last(value[:1]) if name == IMAGE else value[tuple(map(slice, shapes[name]))]
+            for name, value in feeds.items()
+        }
+        return first
 
     def run(self, feeds: Feeds) -> list[NDArray[np.float32]]:
         inputs = {name: GraphTensor.of(detail) for name, detail in self._runner.get_input_details().items()}

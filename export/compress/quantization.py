@@ -1,11 +1,11 @@
-"""INT8 graphs for ONNX Runtime: a static encoder, a dynamic decoder step."""
+"""INT8 graphs for ONNX Runtime: with ranges that were measured, or quantized as they come."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ from onnxruntime.quantization import (
 )
 
 from edgecap.errors import EdgecapError, ExportError, brief
+from edgecap.export.compress.layer_inputs import DoubleArray, Feeds
 from edgecap.export.compress.rounding_ties import avoid_ties
 from edgecap.export.graphs.torch_to_onnx import save_graph
+from edgecap.runtime.bundle.tasks import IMAGE
+from edgecap.runtime.engines.graph_engine import RGB
 from edgecap.runtime.engines.saturation import can_saturate
 
 METHODS = {
@@ -34,30 +37,26 @@ METHODS = {
 }
 
 
-class PhotoReader(CalibrationDataReader):  # type: ignore[misc]
-    """Preprocessed photos, (1, 3, S, S) each, as inputs of an encoder."""
+class SampleReader(CalibrationDataReader):  # type: ignore[misc]
+    """Inputs of a graph, to measure ranges on."""
 
-    def __init__(self, tensors: Iterator[NDArray[np.float32]]) -> None:
-        self._tensors = tensors
+    def __init__(self, samples: Iterable[Feeds]) -> None:
+        self._samples = iter(samples)
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        tensor = next(self._tensors, None)
-        return None if tensor is None else {"image": tensor}
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        feeds = next(self._samples, None)
+        return None if feeds is None else dict(feeds)
 
 
-def quantize_encoder(
-    fp32: Path,
-    int8: Path,
-    tensors: Iterator[NDArray[np.float32]],
-    method: str,
-    steps: Mapping[str, NDArray[np.float64]],
+def quantize_statically(
+    fp32: Path, int8: Path, role: str, samples: Iterable[Feeds], method: str, steps: Mapping[str, DoubleArray]
 ) -> None:
-    """Quantize-dequantize pairs with ranges measured on ``tensors``, each (1, 3, S, S). Raises ``ExportError``.
+    """Quantize-dequantize pairs with ranges measured on ``samples``. Raises ``ExportError``.
 
     Weights per channel, with these ``steps`` (O,) by weight, activations unsigned: on x86 these cost ONNX Runtime half
     of what signed ones do.
     """
-    reader = PhotoReader(tensors)
+    reader = SampleReader(samples)
     source = _with_four_image_channels(onnx.load_model(fp32))
 
     def quantize() -> None:
@@ -73,18 +72,24 @@ def quantize_encoder(
             extra_options={"TensorQuantOverrides": _overrides(source, steps)},
         )
 
-    _quantized(quantize, int8, "encoder")
+    _quantized(quantize, int8, role)
 
 
 def _with_four_image_channels(model: ModelProto) -> ModelProto:
-    """The encoder with a channel of zeros beside red, green and blue.
+    """An encoder with a channel of zeros beside red, green and blue, where one convolution takes the image.
 
     ONNX Runtime's int8 convolutions take channels by fours; others go the slow way over a matrix of all patches.
     """
     graph = model.graph
-    position, first = next((i, node) for i, node in enumerate(graph.node) if node.op_type == "Conv")
-    weight = next(tensor for tensor in graph.initializer if tensor.name == first.input[1])
+    readers = [(i, node) for i, node in enumerate(graph.node) if IMAGE in node.input]
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    if len(readers) != 1 or readers[0][1].op_type != "Conv" or readers[0][1].input[1] not in constants:
+        return onnx.shape_inference.infer_shapes(model)
+    position, first = readers[0]
+    weight = constants[first.input[1]]
     values = numpy_helper.to_array(weight)  # (out, 3, k, k)
+    if values.shape[1] != RGB:
+        return onnx.shape_inference.infer_shapes(model)
     weight.CopyFrom(numpy_helper.from_array(np.pad(values, ((0, 0), (0, 1), (0, 0), (0, 0))), weight.name))
     graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 1, 0, 0], np.int64), "image_pads"))
     graph.node.insert(position, onnx.helper.make_node("Pad", [first.input[0], "image_pads"], ["image_padded"]))
@@ -92,12 +97,12 @@ def _with_four_image_channels(model: ModelProto) -> ModelProto:
     return onnx.shape_inference.infer_shapes(model)
 
 
-def quantize_step(fp32: Path, int8: Path, steps: Mapping[str, NDArray[np.float64]]) -> None:
-    """Dynamic INT8 matrix products and an int8 embedding table. Raises ``ExportError``.
+def quantize_dynamically(fp32: Path, int8: Path, role: str, steps: Mapping[str, DoubleArray]) -> None:
+    """INT8 matrix products of what is quantized as it comes, and an int8 embedding table. Raises ``ExportError``.
 
     ``steps`` (O,) are those of the weights of the products, by name.
 
-    The energy product has one output column: quantizing it saves nothing and moves the attention.
+    A product of one output column, as that of attention energies, stays: quantizing it saves nothing and moves it.
     """
     model = onnx.load_model(fp32)
     columns = {tensor.name: tensor.dims[-1] for tensor in model.graph.initializer if tensor.dims}
@@ -114,10 +119,10 @@ def quantize_step(fp32: Path, int8: Path, steps: Mapping[str, NDArray[np.float64
             extra_options={"MatMulConstBOnly": True, "TensorQuantOverrides": _overrides(model, steps)},
         )
 
-    _quantized(quantize, int8, "decoder_step")
+    _quantized(quantize, int8, role)
 
 
-def _overrides(model: ModelProto, steps: Mapping[str, NDArray[np.float64]]) -> dict[str, list[dict[str, Any]]]:
+def _overrides(model: ModelProto, steps: Mapping[str, DoubleArray]) -> dict[str, list[dict[str, Any]]]:
     """What tells the quantizers the step sizes of weights, which they would else derive from each output's largest."""
     constants = {tensor.name for tensor in model.graph.initializer}
     axes = {node.input[1]: 0 if _outputs_first(node) else 1 for node in model.graph.node if len(node.input) > 1}

@@ -20,7 +20,7 @@ from onnx import TensorProto, numpy_helper
 
 from edgecap.errors import ExportError, brief
 from edgecap.export.compress.layer_inputs import DoubleArray, Layer, Moments, layers
-from edgecap.export.recipe import ExportRecipe
+from edgecap.export.variant import Compression
 from edgecap.runtime.engines.saturation import PAIR_LIMIT
 
 LARGEST = 127  # of a symmetric int8 grid
@@ -35,7 +35,7 @@ def round_weights(
     rounded: Path,
     role: str,
     moments: Mapping[str, Moments],
-    recipe: ExportRecipe,
+    compression: Compression,
     *,
     per_channel: bool,
     pair_limit: bool = False,
@@ -52,7 +52,9 @@ def round_weights(
     steps = {}
     for layer in layers(model):
         try:
-            steps[layer.weight] = _round_layer(layer, constants, moments[layer.weight], recipe, per_channel, pair_limit)
+            steps[layer.weight] = _round_layer(
+                layer, constants, moments[layer.weight], compression, per_channel, pair_limit
+            )
         except np.linalg.LinAlgError as error:
             raise ExportError("weight rounding", f"{role}.int8", f"{layer.weight}: {brief(error)}") from error
     onnx.save_model(model, rounded)
@@ -63,17 +65,17 @@ def _round_layer(
     layer: Layer,
     constants: Mapping[str, TensorProto],
     moments: Moments,
-    recipe: ExportRecipe,
+    compression: Compression,
     per_channel: bool,
     pair_limit: bool,
 ) -> DoubleArray:
     """Step sizes (G * O,)."""
     weight = constants[layer.weight]
     rows = _rows(layer, numpy_helper.to_array(weight), len(moments.mean))  # (G, O, I)
-    bias = constants[layer.bias] if recipe.bias_correction and layer.bias is not None else None
+    bias = constants[layer.bias] if compression.bias_correction and layer.bias is not None else None
     # What the bias makes good, the other weights need not.
     covariance = moments.covariance(centred=bias is not None)
-    if not recipe.error_feedback:  # inputs that vary apart from each other: nothing to feed into
+    if not compression.error_feedback:  # inputs that vary apart from each other: nothing to feed into
         covariance = np.broadcast_to(np.eye(rows.shape[2]), covariance.shape)
     steps = step_sizes(rows, per_channel=per_channel)
     if pair_limit and len(rows) == 1:  # kernels for depthwise convolutions do not add before they widen

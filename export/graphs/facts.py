@@ -15,7 +15,6 @@ import onnx
 from onnx import TensorProto
 
 from edgecap.errors import ExportError, MissingExtraError, brief
-from edgecap.runtime.engines.litert_engine import STEP
 
 Shape = tuple[int, ...]
 Tensor = str | int  # its name in ONNX, its number in TFLite; "" or -1 for an input that was left out
@@ -81,8 +80,8 @@ def graph_facts(path: Path) -> dict[str, Any]:
     """``{"ops": {kind: count}, "parameters": int, "macs": int}`` of an ``.onnx`` or ``.tflite`` graph.
 
     MACs are those of convolutions and matrix products, for one photo and one hypothesis: dynamic axes are taken as 1,
-    and of a TFLite decoder step the signature ``step_1`` is counted. Parameters are the weights and biases that the
-    graph holds, each once: BatchNorm that was folded into a convolution left only its bias. Raises
+    and of a TFLite graph the signature of a single hypothesis is counted. Parameters are the weights and biases that
+    the graph holds, each once: BatchNorm that was folded into a convolution left only its bias. Raises
     :class:`ExportError`, and :class:`MissingExtraError` without a TFLite schema.
     """
     if path.suffix not in (".onnx", ".tflite"):
@@ -187,7 +186,8 @@ def _tflite_graph(path: Path) -> _Graph:
     except Exception as error:  # what the generated reader raises on damaged data
         raise ExportError(_STAGE, path.name, brief(error)) from error
     signatures = {signature.signatureKey: signature.subgraphIndex for signature in model.signatureDefs or ()}
-    graph = model.subgraphs[signatures.get(f"{STEP}1".encode(), 0)]
+    # Of several, which differ in their hypotheses, the one of a single hypothesis.
+    graph = model.subgraphs[signatures[min(signatures)] if signatures else 0]
     shapes: dict[Tensor, Shape] = {
         number: tuple(map(int, _list(tensor.shape))) for number, tensor in enumerate(graph.tensors)
     }

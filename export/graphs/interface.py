@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from ai_edge_litert.interpreter import Interpreter
 
-from edgecap.runtime.bundle.manifest import TensorSpec
+from edgecap.runtime.bundle.entries import TensorSpec
 
 
 def graph_interface(path: Path) -> dict[str, Any]:

@@ -9,21 +9,24 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import ModelProto, numpy_helper
 from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 
 from edgecap.errors import ExportError, MissingExtraError, brief
-from edgecap.runtime.engines.litert_engine import ENCODE, STEP
-from edgecap.runtime.engines.onnx_engine import ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
+from edgecap.export.compress.layer_inputs import Feeds
+from edgecap.runtime.bundle.tasks import IMAGE
 
 _CONVERSION = Path(__file__).with_name("tflite_conversion.py")
+Mode = Literal["float", "static", "dynamic"]
+
 _NEEDED = ("onnx2tf", "tensorflow")
 
 
@@ -37,28 +40,60 @@ def require_converter() -> None:
         raise MissingExtraError(missing[0], "export")
 
 
-def convert_encoder(source: Path, target: Path, tensors: Iterable[NDArray[np.float32]] | None = None) -> None:
-    """Convert an fp32 encoder; with calibration tensors (1, 3, S, S) all of it to INT8, from the image to the outputs.
+def convert(
+    source: Path, target: Path, role: str, hypotheses: Iterable[int], mode: Mode, samples: Iterable[Feeds] = ()
+) -> None:
+    """Convert an fp32 ONNX graph to TensorFlow Lite. Raises ``ExportError``.
 
-    Raises ``ExportError``.
+    A graph with dynamic axes gets a signature for each number of ``hypotheses`` of one photo, called by role and
+    number. Mode ``static`` makes all of it INT8, inputs and outputs too, with ranges measured on ``samples`` of its
+    inputs; ``dynamic`` stores weights as INT8, and quantizes what they are multiplied with as it comes.
     """
-    calibration = None
-    if tensors is not None:
-        calibration = np.concatenate([tensor.transpose(0, 2, 3, 1) for tensor in tensors])  # (N, S, S, 3)
-    mode = "float" if tensors is None else "static"
+    model = onnx.load_model(source)
     with _scratch_beside(target) as scratch:
-        graph = Path(scratch) / "encoder.onnx"
-        _pad_before_maxima(source, graph)
-        _convert("encoder", {ENCODE: graph}, ENCODER_OUTPUTS, (), mode, target, calibration)
+        fixed = {role: Path(scratch) / "graph.onnx"}
+        if any(axis.dim_param for tensor in model.graph.input for axis in tensor.type.tensor_type.shape.dim):
+            fixed = {f"{role}_{count}": Path(scratch) / f"{count}.onnx" for count in sorted(set(hypotheses))}
+        for name, path in fixed.items():
+            onnx.save_model(_prepared(source, name.removeprefix(f"{role}_")), path)
+        request = {
+            "graphs": {name: str(path.resolve()) for name, path in fixed.items()},
+            "outputs": [tensor.name for tensor in model.graph.output],
+            "keep_shapes": [tensor.name for tensor in model.graph.input if tensor.name != IMAGE],
+            "mode": mode,
+            "target": str(target.resolve()),
+            "parent": os.getpid(),
+        }
+        _run(role, request, target, _channels_last(samples) if mode == "static" else None)
 
 
-def _pad_before_maxima(source: Path, target: Path) -> None:
-    """Write the graph with what its MaxPools pad padded before them.
+def _channels_last(samples: Iterable[Feeds]) -> bytes:
+    """The samples as ``.npz``, each input (n, ...); photos as TensorFlow has them."""
+    inputs: dict[str, list[NDArray[Any]]] = {}
+    for feeds in samples:
+        for name, value in feeds.items():
+            inputs.setdefault(name, []).append(value.transpose(0, 2, 3, 1) if name == IMAGE else value)
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.stack(values) for name, values in inputs.items()})
+    return buffer.getvalue()
+
+
+def _prepared(source: Path, hypotheses: str) -> ModelProto:
+    """The graph with fixed shapes, of one photo, and without padded MaxPools."""
+    model = onnx.load_model(source)
+    if hypotheses.isdigit():
+        make_dim_param_fixed(model.graph, "N", 1)
+        make_dim_param_fixed(model.graph, "K", int(hypotheses))
+    _pad_before_maxima(model)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _pad_before_maxima(model: ModelProto) -> None:
+    """Pad what the graph's MaxPools pad before them.
 
     onnx2tf pads with the least float, and INT8 steps that reach so far have no other values. What a ReLU made is padded
     with zeros, anything else with its own edge: neither is ever above the maximum.
     """
-    model = onnx.load_model(source)
     makers = {output: node.op_type for node in model.graph.node for output in node.output}
     nodes = []
     for node in model.graph.node:
@@ -75,7 +110,6 @@ def _pad_before_maxima(source: Path, target: Path) -> None:
         nodes.append(node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    onnx.save_model(onnx.shape_inference.infer_shapes(model), target)
 
 
 def _scratch_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
@@ -83,52 +117,13 @@ def _scratch_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="conversion-", dir=target.parent)
 
 
-def convert_step(source: Path, target: Path, hypotheses: Iterable[int], *, dynamic: bool = False) -> None:
-    """Convert an fp32 decoder step, with a signature for each number of ``hypotheses`` of one photo.
-
-    ``dynamic`` stores weights as INT8, and quantizes what they are multiplied with as it comes. Raises ``ExportError``.
-    """
-    mode = "dynamic" if dynamic else "float"
-    with _scratch_beside(target) as scratch:
-        graphs = {f"{STEP}{count}": Path(scratch) / f"{count}.onnx" for count in sorted(set(hypotheses))}
-        for (_, path), count in zip(graphs.items(), sorted(set(hypotheses)), strict=True):
-            _fix_shapes(source, path, count)
-        _convert("decoder_step", graphs, STEP_OUTPUTS, STEP_INPUTS, mode, target)
-
-
-def _fix_shapes(source: Path, target: Path, hypotheses: int) -> None:
-    model = onnx.load_model(source)
-    make_dim_param_fixed(model.graph, "N", 1)
-    make_dim_param_fixed(model.graph, "K", hypotheses)
-    onnx.save_model(onnx.shape_inference.infer_shapes(model), target)
-
-
-def _convert(
-    role: str,
-    graphs: dict[str, Path],
-    outputs: Sequence[str],
-    keep_shapes: Sequence[str],
-    mode: str,
-    target: Path,
-    calibration: NDArray[np.float32] | None = None,
-) -> None:
-    request = {
-        "graphs": {name: str(path.resolve()) for name, path in graphs.items()},
-        "outputs": outputs,
-        "keep_shapes": keep_shapes,
-        "mode": mode,
-        "target": str(target.resolve()),
-        "parent": os.getpid(),
-    }
-    buffer = io.BytesIO()
-    if calibration is not None:
-        np.save(buffer, calibration)
+def _run(role: str, request: dict[str, Any], target: Path, calibration: bytes | None) -> None:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     # -P: modules of this folder are not those that the libraries there may ask for.
     command = [sys.executable, "-P", str(_CONVERSION), json.dumps(request)]
     try:
         with _scratch_beside(target) as scratch:
-            run = subprocess.run(command, input=buffer.getvalue(), capture_output=True, cwd=scratch, env=environment)
+            run = subprocess.run(command, input=calibration or b"", capture_output=True, cwd=scratch, env=environment)
     except OSError as error:
         raise ExportError("onnx2tf", role, f"its process cannot be started: {error.strerror}") from error
     if run.returncode:

@@ -2,7 +2,7 @@
 
 A process apart, because onnx2tf exits the one it runs in, looks for files in the working directory and writes to
 stdout, and because TensorFlow writes to stderr from C++. It reads a request as JSON from its first argument, and
-calibration tensors, if any, as one ``.npy`` from stdin; it prints ``{"stage", "problem"}`` when it fails.
+calibration tensors, if any, as one ``.npz`` from stdin; it prints ``{"stage", "problem"}`` when it fails.
 Nothing of edgecap is imported here. See :mod:`edgecap.export.graphs.tflite` for the caller.
 """
 
@@ -88,9 +88,11 @@ def converted(models: dict[str, Any], outputs: tuple[str, ...], mode: str) -> by
     tf.saved_model.save(tf.Module(), "saved_model", signatures=functions)
     converter = tf.lite.TFLiteConverter.from_saved_model("saved_model", signature_keys=list(functions))
     if mode == "static":
-        tensors = np_from_stdin()
+        samples = np_from_stdin()
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ({"image": tensor[None]} for tensor in tensors)
+        converter.representative_dataset = lambda: (
+            dict(zip(samples, values, strict=True)) for values in zip(*samples.values(), strict=True)
+        )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]  # no float operator in between
         converter.inference_input_type = converter.inference_output_type = tf.int8
     elif mode == "dynamic":
@@ -102,11 +104,11 @@ def converted(models: dict[str, Any], outputs: tuple[str, ...], mode: str) -> by
     return content
 
 
-def np_from_stdin() -> Any:
-    """The calibration tensors, (N, S, S, 3) float32."""
+def np_from_stdin() -> dict[str, Any]:
+    """The calibration tensors by input, (n, 1, ...) each."""
     import numpy as np
 
-    return np.load(io.BytesIO(sys.stdin.buffer.read()))
+    return dict(np.load(io.BytesIO(sys.stdin.buffer.read())))
 
 
 def die_with_parent(parent: int) -> None:

@@ -1,8 +1,7 @@
-"""The two fp32 graphs of a checkpoint, from torch to simplified ONNX."""
+"""From torch to simplified ONNX: the fp32 graphs that all others are made from."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterable, Iterator
@@ -14,104 +13,41 @@ import onnxsim
 import torch
 from onnx import ModelProto
 from onnxruntime import InferenceSession, SessionOptions
-from torch import Tensor, nn
 from torch.export import Dim
 
-from edgecap.architectures.backbones.shufflenet import ShuffleNetV2
-from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.rewrites.channel_alignment import align_channels
-from edgecap.architectures.lstm.rewrites.scale_sharing import share_scales
-from edgecap.architectures.lstm.rewrites.shuffle_folding import fold_shuffles
+from edgecap.architectures.graph_spec import GraphSpec
 from edgecap.errors import ExportError, brief
-from edgecap.runtime.bundle.bundle import SCHEMA_VERSION
-from edgecap.runtime.engines.onnx_engine import ENCODER_INPUTS, ENCODER_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS
+from edgecap.runtime.bundle.manifest import SCHEMA_VERSION
 from edgecap.runtime.engines.saturation import EXACT_PRODUCTS, RECORD
 
 
-class EncoderGraph(nn.Module):
-    """Once per photo: image (1, 3, S, S) -> features (1, L, D), keys (1, L, A), h0 (1, H), c0 (1, H)."""
-
-    def __init__(self, model: CaptionModel, *, folded: bool = True, photos: Iterable[Tensor] = ()) -> None:
-        super().__init__()
-        self.encoder, self.decoder = copy.deepcopy(model.encoder), model.decoder
-        if folded and isinstance(model.encoder.backbone, ShuffleNetV2):
-            self.encoder.backbone = align_channels(fold_shuffles(model.encoder.backbone))
-            share_scales(self.encoder.backbone, photos)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        features = self.encoder(image)  # (1, L, D)
-        return features, *self.decoder.init_state(features)
-
-
-class StepGraph(nn.Module):
-    """Once per word, for K hypotheses of each of N photos: the decoder's ``step``."""
-
-    def __init__(self, model: CaptionModel) -> None:
-        super().__init__()
-        self.decoder = model.decoder
-
-    def forward(
-        self, token: Tensor, h: Tensor, c: Tensor, features: Tensor, keys: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.decoder.step(token, h, c, features, keys)
-
-
-def export_encoder(
-    model: CaptionModel, path: Path, opset: int, *, folded: bool = True, photos: Iterable[Tensor] = ()
-) -> None:
-    """Write the fp32 encoder, with its shuffles ``folded`` away or as they are. Raises ``ExportError``.
-
-    ``photos``, (1, 3, S, S) each, are what branches get their shared scales from.
-    """
-    size = model.dims.image_size
-    graph = EncoderGraph(model, folded=folded, photos=photos)
-    _export(graph, (torch.zeros(1, 3, size, size),), "encoder", path, opset, None)
-
-
-def export_step(model: CaptionModel, path: Path, opset: int) -> None:
-    """Write the fp32 decoder step, with the photo axis N and the hypothesis axis K dynamic. Raises ``ExportError``."""
-    dims = model.dims
-    photos, count = 2, 3  # any sizes but 1, which would be taken as constants
-    # Each input is a tensor of its own: torch.export takes one tensor given twice for one input.
-    inputs = (
-        torch.zeros(photos, count, dtype=torch.int64),
-        torch.zeros(photos, count, dims.hidden_dim),
-        torch.zeros(photos, count, dims.hidden_dim),
-        torch.zeros(photos, dims.locations, dims.feature_dim),
-        torch.zeros(photos, dims.locations, dims.attention_dim),
-    )
-    both = {0: Dim("N"), 1: Dim("K")}
-    per_photo = {0: both[0]}
-    _export(StepGraph(model), inputs, "decoder_step", path, opset, (both, both, both, per_photo, per_photo))
-
-
-def _export(
-    graph: nn.Module, inputs: tuple[Tensor, ...], role: str, path: Path, opset: int, dynamic: tuple[object, ...] | None
-) -> None:
-    names = {"encoder": (ENCODER_INPUTS, ENCODER_OUTPUTS), "decoder_step": (STEP_INPUTS, STEP_OUTPUTS)}[role]
+def export_graph(spec: GraphSpec, path: Path, opset: int) -> None:
+    """Write a graph in fp32, with its dynamic axes. Raises ``ExportError``."""
+    axes = {name: Dim(name) for names in spec.dynamic.values() for name in names}
+    dynamic = tuple(dict(enumerate(axes[axis] for axis in spec.dynamic.get(name, ()))) for name in spec.inputs)
     try:
         with _quiet("torch.onnx"):
             program = torch.onnx.export(
-                graph.eval(),
-                inputs,
-                input_names=names[0],
-                output_names=names[1],
+                spec.module.eval(),
+                tuple(spec.inputs.values()),
+                input_names=list(spec.inputs),
+                output_names=list(spec.outputs),
                 opset_version=opset,
-                dynamic_shapes=dynamic,
+                dynamic_shapes=dynamic if axes else None,
                 dynamo=True,
                 verbose=False,
             )
     except Exception as error:  # the exporter's errors share no base
-        raise ExportError("torch.onnx", role, brief(error)) from error
+        raise ExportError("torch.onnx", spec.role, brief(error)) from error
     assert program is not None  # no file name was given
     # Folding only: torch has fused BatchNorm and padding, and newer releases' fusions break up 3-D matrix products.
     try:
         simplified, valid = onnxsim.simplify(program.model_proto, perform_optimization=False)
     except RuntimeError as error:
-        raise ExportError("onnxsim", role, brief(error)) from error
+        raise ExportError("onnxsim", spec.role, brief(error)) from error
     if not valid:
-        raise ExportError("onnxsim", role, "the simplified graph gives other outputs")
-    save_graph(simplified, path, role, "fp32")
+        raise ExportError("onnxsim", spec.role, "the simplified graph gives other outputs")
+    save_graph(simplified, path, spec.role, "fp32")
 
 
 @contextmanager

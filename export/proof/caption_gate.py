@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from edgecap.data.karpathy import CaptionedPhoto
+from edgecap.export.proof.set_result import Difference, SetResult
 from edgecap.export.recipe import CaptionGate
 from edgecap.metrics.split import EVALUATION_BATCH, image_tensor, quality_of_split, score_split
+from edgecap.runtime.bundle.entries import set_name
 from edgecap.runtime.bundle.vocabulary import Vocabulary
-from edgecap.runtime.engines.engine import Backend
+from edgecap.runtime.engines.engine import Engine
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.runtime.search.decoding import DecodingOptions, Hypothesis, decode
 
@@ -27,21 +28,21 @@ class Captions:
 
 
 def caption_photos(
-    backends: Mapping[str, Backend],
+    engines: Mapping[str, Engine],
     photos: Sequence[CaptionedPhoto],
     preprocess: PreprocessConfig,
     vocabulary: Vocabulary,
     options: DecodingOptions,
 ) -> dict[str, Captions]:
-    """Captions by each backend, decoded freely, in batches of photos that are read once."""
-    captions = {name: Captions() for name in backends}
+    """Captions by each engine, decoded freely, in batches of photos that are read once."""
+    captions = {name: Captions() for name in engines}
     for start in range(0, len(photos), EVALUATION_BATCH):
         batch = photos[start : start + EVALUATION_BATCH]
         images = image_tensor([photo.path for photo in batch], preprocess)  # (N, 3, S, S)
-        for name, backend in backends.items():
-            encoded = backend.encode(images)
+        for name, engine in engines.items():
+            encoded = engine.encode(images)
             for found, search in ((captions[name].beam, options), (captions[name].greedy, replace(options, beam=1))):
-                ranked = decode(backend, encoded, vocabulary, search)
+                ranked = decode(engine, encoded, vocabulary, search)
                 found.update({photo.id: best for photo, (best, *_) in zip(batch, ranked, strict=True)})
     return captions
 
@@ -52,42 +53,42 @@ def compare(
     vocabulary: Vocabulary,
     gate: CaptionGate,
     train: Sequence[CaptionedPhoto] = (),
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, SetResult]:
     """Scores and quality by set of graphs, and how far its captions are from those of the set that it was made from.
 
     ``train`` are the photos of the train split, whose captions may have been learnt by heart. fp32 graphs are held
-    against torch, other precisions against the fp32 graphs of their engine; what is not among ``captions``, against
-    nothing.
+    against torch, other sets against the fp32 graphs of their engine; what is not among ``captions``, against nothing.
     """
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, SetResult] = {}
     for name, found in captions.items():  # torch first, and the fp32 graphs of an engine before its others
-        results[name] = score_split(photos, found.beam, vocabulary).to_json()
-        results[name]["quality"] = quality_of_split(photos, found.beam, vocabulary, train).to_json()
-        origin = origin_of(name)
+        scores = score_split(photos, found.beam, vocabulary)
+        quality = quality_of_split(photos, found.beam, vocabulary, train)
+        origin, difference = origin_of(name), None
         if origin is not None and origin in captions:
-            change = round(results[name]["CIDEr-D"] - results[origin]["CIDEr-D"], 4)
+            change = round(scores.to_json()["CIDEr-D"] - results[origin].scores.to_json()["CIDEr-D"], 4)
             same = _identical(found.beam, captions[origin].beam)
-            results[name] |= {
-                "CIDEr-D change": change,
-                "identical captions": same,
-                "identical greedy captions": _identical(found.greedy, captions[origin].greedy),
-                "against": origin,
-                "first diverging step": _first_diverging_steps(found.beam, captions[origin].beam),
-                "passes gate": -change <= gate.max_cider_drop and same >= _least_identical(name, gate),
-            }
+            difference = Difference(
+                against=origin,
+                cider_d_change=change,
+                identical=same,
+                identical_greedy=_identical(found.greedy, captions[origin].greedy),
+                first_diverging_step=_first_diverging_steps(found.beam, captions[origin].beam),
+                passes_gate=-change <= gate.max_cider_drop and same >= _least_identical(name, gate),
+            )
+        results[name] = SetResult(scores, quality, difference)
     return results
 
 
 def origin_of(name: str) -> str | None:
     """The set that ``name`` is held against; torch against none."""
-    runtime, precision = name.split("-")
     if name == REFERENCE:
         return None
-    return REFERENCE if precision == "fp32" else f"{runtime}-fp32"
+    engine, _, precision = name.partition("-")
+    return REFERENCE if precision == "fp32" else set_name(engine, "fp32")
 
 
 def _least_identical(name: str, gate: CaptionGate) -> float:
-    return gate.int8_min_identical if name.endswith("-int8") else gate.min_identical
+    return gate.min_identical if name.endswith(("-fp32", "-fp16")) else gate.int8_min_identical
 
 
 def _identical(found: Mapping[str, Hypothesis], others: Mapping[str, Hypothesis]) -> float:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from edgecap.errors import ExportError
 from edgecap.export.recipe import Tolerances
+from edgecap.export.variant import Variant
+from edgecap.runtime.bundle.tasks import ATTENTION, LOG_PROBS, MEMORY, NEXT, STATE
 from edgecap.runtime.bundle.vocabulary import Vocabulary
-from edgecap.runtime.engines.engine import Backend, Encoded, FloatArray, Step
+from edgecap.runtime.engines.engine import Arrays, Encoded, Engine, FloatArray, Step
 
 HYPOTHESES = 3
 
@@ -23,7 +25,8 @@ class Parity:
     """How far one output of one graph is from torch's."""
 
     graph: str  # its role
-    graphs: str  # the set it belongs to: runtime and precision, such as onnx-int8
+    graph_set: str  # that it belongs to, such as onnx-int8
+    precision: str  # of the graph
     tensor: str
     max_difference: float  # absolute
     snr_db: float | None  # 10 log10 of signal power over error power; None where the error is 0
@@ -33,44 +36,52 @@ class Parity:
 
 
 def check_parity(
-    reference: Backend, exported: Backend, graphs: str, images: FloatArray, tolerances: Tolerances
+    reference: Engine, exported: Engine, variant: Variant, images: FloatArray, tolerances: Tolerances
 ) -> list[Parity]:
-    """Compare both graphs of the set ``graphs`` on photos (N, 3, S, S).
+    """Compare the graphs of a set on photos (N, 3, S, S).
 
     The step runs twice, on the reference's own encoding and states, so that its errors are its own. Raises
     ``ExportError`` naming the graph and the tensor.
     """
     expected = reference.encode(images)
-    rows = _rows("encoder", graphs, vars(expected), vars(exported.encode(images)))
+    rows = _rows("encoder", variant, _encoded(expected), _encoded(exported.encode(images)))
     token = np.full((len(images), 1), Vocabulary.start_id, np.int64)  # (N, 1)
-    h, c = expected.h0[:, None], expected.c0[:, None]  # (N, 1, H)
-    first, other_first = _both_steps(reference, exported, token, h, c, expected)
+    state: Arrays = {name: value[:, None] for name, value in expected.state.items()}  # (N, 1, ...) each
+    first = reference.step(token, state, expected.memory)
+    rows += _rows("decoder_step", variant, _stepped(first), _stepped(exported.step(token, state, expected.memory)))
     best = np.argsort(-first.log_probs[:, 0], axis=-1)[:, :HYPOTHESES]  # (N, K)
-    h, c = (np.repeat(state, HYPOTHESES, axis=1) for state in (first.h, first.c))  # (N, K, H)
-    second, other_second = _both_steps(reference, exported, best, h, c, expected)
-    for wanted, found in ((first, other_first), (second, other_second)):
-        rows += _rows("decoder_step", graphs, vars(wanted), vars(found))
+    state = {name: np.repeat(value, HYPOTHESES, axis=1) for name, value in first.state.items()}  # (N, K, ...) each
+    second = reference.step(best, state, expected.memory)
+    rows += _rows("decoder_step", variant, _stepped(second), _stepped(exported.step(best, state, expected.memory)))
     for row in rows:
         _check(row, tolerances)
     return _worst(rows)
 
 
-def _both_steps(
-    reference: Backend, exported: Backend, token: NDArray[np.int64], h: FloatArray, c: FloatArray, encoded: Encoded
-) -> tuple[Step, Step]:
-    step, other = (backend.step(token, h, c, encoded.features, encoded.keys) for backend in (reference, exported))
-    return step, other
+def _encoded(encoded: Encoded) -> Arrays:
+    return {
+        **{MEMORY + name: value for name, value in encoded.memory.items()},
+        **{STATE + name: value for name, value in encoded.state.items()},
+    }
 
 
-def _rows(graph: str, graphs: str, expected: dict[str, FloatArray], found: dict[str, FloatArray]) -> list[Parity]:
-    return [_parity(graph, graphs, name, expected[name], found[name]) for name in expected]
+def _stepped(step: Step) -> Arrays:
+    attention = {} if step.attention is None else {ATTENTION: step.attention}
+    return {LOG_PROBS: step.log_probs, **{NEXT + name: value for name, value in step.state.items()}, **attention}
 
 
-def _parity(graph: str, graphs: str, name: str, expected: FloatArray, found: FloatArray) -> Parity:
+def _rows(role: str, variant: Variant, expected: Arrays, found: Arrays) -> list[Parity]:
+    precision = variant.graphs[role].precision
+    return [_parity(role, variant.name, precision, name, expected[name], found[name]) for name in expected]
+
+
+def _parity(
+    graph: str, graph_set: str, precision: str, name: str, expected: NDArray[Any], found: NDArray[Any]
+) -> Parity:
     error = found.astype(np.float64) - expected
     noise = float(np.mean(error**2))
     signal = float(np.mean(expected.astype(np.float64) ** 2))
-    return Parity(graph, graphs, name, float(np.abs(error).max()), decibels(signal, noise))
+    return Parity(graph, graph_set, precision, name, float(np.abs(error).max()), decibels(signal, noise))
 
 
 def decibels(signal: float, noise: float) -> float | None:
@@ -82,16 +93,15 @@ def decibels(signal: float, noise: float) -> float | None:
 
 
 def _check(row: Parity, tolerances: Tolerances) -> None:
-    precision = row.graphs.rpartition("-")[2]
-    graph = f"{row.graph} of {row.graphs}"
-    if precision == "fp32":
+    graph = f"{row.graph} of {row.graph_set}"
+    if row.precision == "fp32":
         limit = tolerances.fp32_max_difference
         if not row.max_difference <= limit:  # also when it is NaN
             problem = f"{row.tensor} is off by {row.max_difference:.2g}, {limit:.2g} is allowed"
             raise ExportError("parity", graph, problem)
         return
     int8_min = tolerances.encoder_int8_min_snr if row.graph == "encoder" else tolerances.step_int8_min_snr
-    least = int8_min if precision == "int8" else tolerances.fp16_min_snr
+    least = int8_min if row.precision == "int8" else tolerances.fp16_min_snr
     if not (row.snr_db is None or row.snr_db >= least):
         raise ExportError("parity", graph, f"{row.tensor} at {row.snr_db:.1f} dB, {least} are needed")
 

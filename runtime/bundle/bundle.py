@@ -1,7 +1,6 @@
 """A bundle: the directory that holds a captioner, opened and verified.
 
 Nothing of a bundle is used before its size and SHA-256 were found to be those of ``manifest.json``.
-The parts of the schema are here for the exporter too: :class:`Manifest`, :class:`FileEntry`, :func:`bundle_id`.
 """
 
 from __future__ import annotations
@@ -17,47 +16,18 @@ from typing import Any, TypeVar
 import edgecap
 from edgecap.errors import BundleError
 from edgecap.runtime.bundle.confidence import Confidence
+from edgecap.runtime.bundle.entries import DOCUMENT_ROLES, FileEntry, GraphEntry, GraphSet, set_name
+from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.files import MANIFEST, TORN, check_place, read_file, read_manifest
 from edgecap.runtime.bundle.generation import GenerationConfig
 from edgecap.runtime.bundle.json_document import read_document
-from edgecap.runtime.bundle.manifest import (
-    DOCUMENT_ROLES,
-    GRAPH_ROLES,
-    OPTIONAL_DOCUMENT_ROLES,
-    PRECISIONS,
-    SCHEMA_VERSION,
-    Dims,
-    FileEntry,
-    Manifest,
-    TensorSpec,
-    bundle_id,
-    written,
-)
+from edgecap.runtime.bundle.manifest import SCHEMA_VERSION, Manifest, written
 from edgecap.runtime.bundle.versions import version_numbers
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.engines.foreign import check_graph
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 
-__all__ = [
-    "DEFAULT_BUNDLE",
-    "MANIFEST",
-    "SCHEMA_VERSION",
-    "Bundle",
-    "Confidence",
-    "Dims",
-    "FileEntry",
-    "GenerationConfig",
-    "Manifest",
-    "PreprocessConfig",
-    "TensorSpec",
-    "bundle_id",
-    "embedded_bundles",
-    "find_bundle",
-    "unless_replaced",
-]
-
 DEFAULT_BUNDLE = "plus"
-_READ_ON_OPENING = DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES
 
 _ATTEMPTS = 10  # an export takes longer than to open what it made
 # A clone has a link beside this package, a wheel the folder; where an sdist is installed in place, neither is there.
@@ -65,6 +35,14 @@ _MODELS = find_spec("edgecap.models")
 _EMBEDDED = Path(_MODELS.origin if _MODELS and _MODELS.origin else edgecap.__file__).parent
 
 Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph's file, read, and what the manifest says of it."""
+
+    content: bytes
+    entry: GraphEntry
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,7 @@ class Bundle:
         contents = {}
         for entry in sorted(manifest.files, key=lambda entry: entry.bytes):  # what is quickly found wrong comes first
             content = read_file(root, entry)
-            if entry.role in _READ_ON_OPENING:
+            if entry.role in DOCUMENT_ROLES:
                 contents[entry.role] = (root / entry.path, content)
         bundle = cls(
             path=root,
@@ -109,10 +87,11 @@ class Bundle:
 
     def _check_agreement(self) -> None:
         dims = self.manifest.dims
-        if len(self.vocabulary) != dims.vocab_size:
-            raise BundleError(self.path, f"has {len(self.vocabulary)} words, its manifest says {dims.vocab_size}")
-        if self.preprocess.size != dims.image_size:
-            raise BundleError(self.path, f"prepares {self.preprocess.size} pixels, its graphs take {dims.image_size}")
+        if len(self.vocabulary) != dims["vocab_size"]:
+            raise BundleError(self.path, f"has {len(self.vocabulary)} words, its manifest says {dims['vocab_size']}")
+        if self.preprocess.size != dims["image_size"]:
+            takes = f"its graphs take {dims['image_size']}"
+            raise BundleError(self.path, f"prepares {self.preprocess.size} pixels, {takes}")
         try:
             self.generation.options(self.vocabulary)
         except ValueError as error:
@@ -127,39 +106,42 @@ class Bundle:
         """The content of a file, verified. Raises :class:`BundleError` when it is not what the manifest says."""
         return read_file(self.path, entry)
 
-    def graph(self, role: str, runtime: str, precision: str) -> FileEntry | None:
-        """The graph of that kind, or ``None`` when the bundle does not carry it."""
-        wanted = (role, runtime, precision)
-        return next((f for f in self.manifest.files if (f.role, f.runtime, f.precision) == wanted), None)
+    def sets(self, engine: str) -> tuple[GraphSet, ...]:
+        """The graph sets for an engine (onnx or tflite), fastest first.
 
-    def read_graphs(self, runtime: str, precision: str) -> tuple[bytes, bytes]:
-        """Encoder and decoder step, verified; :meth:`precisions` says whether they are there.
+        Those whose captions missed the limits of the export come after all that keep them.
+        """
+        there = [graphs for graphs in self.manifest.graph_sets if graphs.engine == engine]
+        return tuple(sorted(there, key=lambda graphs: graphs.passes_gate is False))  # None: not measured
+
+    def precisions(self, engine: str) -> tuple[str, ...]:
+        """What the sets for an engine are asked for by, in their order: int8, fp16, fp32, or a word for a mixture."""
+        return tuple(graphs.precision for graphs in self.sets(engine))
+
+    def graph_set(self, engine: str, precision: str) -> GraphSet:
+        """The graph set of an engine and a precision. Raises :class:`BundleError` where there is none."""
+        for graphs in self.sets(engine):
+            if graphs.precision == precision:
+                return graphs
+        raise BundleError(self.path, f"has no graph set {set_name(engine, precision)}")
+
+    def files(self, graphs: GraphSet) -> dict[str, FileEntry]:
+        """The files of a set, by the role of the graph."""
+        listed = {entry.path: entry for entry in self.manifest.files}
+        return {role: listed[path] for role, path in graphs.graphs.items()}
+
+    def read_graphs(self, graphs: GraphSet) -> dict[str, Graph]:
+        """The graphs of a set, verified, by role.
 
         Raises :class:`BundleError` also for a graph that needs more than itself and its engine.
         """
-        encoder, decoder_step = (self._read_graph(role, runtime, precision) for role in GRAPH_ROLES)
-        return encoder, decoder_step
+        return {role: self._read_graph(entry) for role, entry in self.files(graphs).items()}
 
-    def _read_graph(self, role: str, runtime: str, precision: str) -> bytes:
-        entry = self.graph(role, runtime, precision)
-        if entry is None:
-            raise BundleError(self.path, f"has no {role} for {runtime} {precision}")
+    def _read_graph(self, entry: FileEntry) -> Graph:
+        assert entry.graph is not None  # or its manifest would not have been read
         content = self.read(entry)
-        check_graph(self.path / entry.path, runtime, content)
-        return content
-
-    def precisions(self, runtime: str) -> tuple[str, ...]:
-        """The precisions in which both graphs are there for ``runtime``, fastest first.
-
-        One whose captions missed the limits of the export comes after all that keep them.
-        """
-        there = [p for p in PRECISIONS if self.graph("encoder", runtime, p) and self.graph("decoder_step", runtime, p)]
-        return tuple(sorted(there, key=lambda precision: not self.passes_gate(runtime, precision)))
-
-    def passes_gate(self, runtime: str, precision: str) -> bool:
-        """Whether the captions of these graphs kept the limits of the export, or were not measured."""
-        step = self.graph("decoder_step", runtime, precision)
-        return step is not None and step.passes_gate is not False  # None: not measured
+        check_graph(self.path / entry.path, entry.graph.engine, content)
+        return Graph(content, entry.graph)
 
 
 def find_bundle(name_or_path: str | Path | None = None) -> Path:
@@ -216,17 +198,20 @@ def _read_manifest(root: Path) -> Manifest:
 
 
 def _manifest(path: Path, content: bytes, document: Any) -> Manifest:
-    # Before anything else: a newer schema may mean anything by the other fields.
-    schema = document.get("schema_version") if isinstance(document, dict) else None
-    if type(schema) is int and schema > SCHEMA_VERSION:
+    # Before anything else: another schema, and a version to come, may mean anything by the other fields.
+    entry = Fields(document, "manifest")
+    schema, needed = entry.get("schema_version", int), entry.get("min_runtime", str)
+    if schema > SCHEMA_VERSION:
         reads = f"schema {schema}, this one reads {SCHEMA_VERSION}"
         raise BundleError(path, f"was made for a newer edgecap ({reads}): upgrade edgecap")
+    if schema < SCHEMA_VERSION:
+        reads = f"schema {schema}, this one reads {SCHEMA_VERSION}"
+        raise BundleError(path, f"was made by an older edgecap ({reads}): export its checkpoint again")
+    if version_numbers(needed) > version_numbers(edgecap.__version__):
+        raise BundleError(
+            path, f"was made for a newer edgecap ({needed}, this is {edgecap.__version__}): upgrade edgecap"
+        )
     manifest = Manifest.from_json(document)
     if written(document) != content:  # its digest is of what it says, not of how
         raise ValueError(f"its text is not as it was written: {TORN}")
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise BundleError(path, f"has the unknown schema {manifest.schema_version}")
-    if version_numbers(manifest.min_runtime) > version_numbers(edgecap.__version__):
-        needs = f"{manifest.min_runtime}, this is {edgecap.__version__}"
-        raise BundleError(path, f"was made for a newer edgecap ({needs}): upgrade edgecap")
     return manifest

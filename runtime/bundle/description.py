@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from edgecap.runtime.bundle.bundle import Bundle, FileEntry
-from edgecap.runtime.bundle.documents import graph_sets, read_evaluation, read_graph_facts
-from edgecap.runtime.bundle.manifest import GRAPH_ROLES, set_name
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.documents import read_evaluation, read_graph_facts
+from edgecap.runtime.bundle.entries import FileEntry, GraphSet
 
 UNKNOWN = {"ops": None, "parameters": None, "macs": None}
 
@@ -15,9 +15,9 @@ UNKNOWN = {"ops": None, "parameters": None, "macs": None}
 def describe(bundle: Bundle) -> dict[str, Any]:
     """Everything that ``edgecap inspect`` tells, as JSON. Raises :class:`BundleError` for a malformed document.
 
-    Sizes are in bytes; those of ``sets`` are of both graphs, by ``"runtime-precision"``. ``ops``, ``parameters`` and
-    ``macs`` of a graph are ``None`` where the bundle does not record them, ``passes_gate`` where captions were not
-    measured; ``evaluation`` is ``None`` when nothing was evaluated, ``confidence`` when it was not calibrated.
+    Sizes are in bytes; that of a set is of all its graphs. ``ops``, ``parameters`` and ``macs`` of a graph are ``None``
+    where the bundle does not record them, ``passes_gate`` of a set where captions were not measured, ``evaluation``
+    when nothing was evaluated, and ``confidence`` when it was not calibrated.
     """
     manifest = bundle.manifest
     facts = read_graph_facts(bundle)
@@ -26,16 +26,16 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "path": str(bundle.path),
         "bundle_id": manifest.bundle_id,
         "name": manifest.name,
+        "task": manifest.task,
+        "architecture": manifest.architecture,
         "preset": manifest.preset,
         "created_by": manifest.created_by,
         "min_runtime": manifest.min_runtime,
-        "dims": asdict(manifest.dims),
+        "dims": dict(manifest.dims),
         "generation": bundle.generation.to_json(),
         "files": [_file(entry) for entry in manifest.files],
-        "graphs": [
-            _graph(entry) | facts.get(entry.path, UNKNOWN) for entry in manifest.files if entry.role in GRAPH_ROLES
-        ],
-        "sets": _set_sizes(bundle),
+        "graphs": [_graph(entry) | facts.get(entry.path, UNKNOWN) for entry in manifest.files if entry.graph],
+        "graph_sets": [_set(bundle, graphs) for graphs in manifest.graph_sets],
         "bytes": sum(entry.bytes for entry in manifest.files),
         "evaluation": read_evaluation(bundle),
         "confidence": bundle.confidence.to_json() if bundle.confidence else None,
@@ -47,16 +47,10 @@ def _file(entry: FileEntry) -> dict[str, Any]:
 
 
 def _graph(entry: FileEntry) -> dict[str, Any]:
-    """The manifest's facts of a graph; what another runtime's graphs have is ``None`` or empty."""
-    names = ("path", "role", "runtime", "precision", "opset", "ir_version", "signatures", "passes_gate")
-    tensors = {name: [asdict(tensor) for tensor in getattr(entry, name)] for name in ("inputs", "outputs")}
-    return {name: getattr(entry, name) for name in names} | tensors
+    """The manifest's facts of a graph; what another engine's graphs have is ``None`` or empty."""
+    assert entry.graph is not None
+    return {"path": entry.path, **asdict(entry.graph)}
 
 
-def _set_sizes(bundle: Bundle) -> dict[str, int]:
-    """Bytes of the encoder and the decoder step, together, of each runtime and precision."""
-    sizes = {}
-    for runtime, precision in graph_sets(bundle):
-        entries = [bundle.graph(role, runtime, precision) for role in GRAPH_ROLES]
-        sizes[set_name(runtime, precision)] = sum(entry.bytes for entry in entries if entry is not None)
-    return sizes
+def _set(bundle: Bundle, graphs: GraphSet) -> dict[str, Any]:
+    return {**asdict(graphs), "bytes": sum(entry.bytes for entry in bundle.files(graphs).values())}

@@ -9,17 +9,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.runtime.bundle.bundle import Bundle, FileEntry
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.entries import PRECISIONS, FileEntry, GraphSet
 from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.json_document import read_document
-from edgecap.runtime.bundle.manifest import RUNTIMES, set_name
 
 GOLDEN = "golden/golden.json"
-TENSORS = ("features", "keys", "h0", "c0", "alpha", "log_probs")  # in the order in which a caption is made
 SEARCHES = ("greedy", "beam")
 MAX_TOLERANCE = 1.0  # beyond it a tensor of zeros would pass for any
 
-GraphSet = tuple[str, str]  # runtime and precision of an encoder and a decoder step
 Parsed = TypeVar("Parsed")
 
 
@@ -27,7 +25,7 @@ Parsed = TypeVar("Parsed")
 class Record:
     """What a graph set made of the golden photo: values of its tensors by name, and its captions by search."""
 
-    tensors: Mapping[str, NDArray[np.float64]]  # (n,) each
+    tensors: Mapping[str, NDArray[np.float64]]  # (n,) each, in the order in which a caption is made
     captions: Mapping[str, str]
 
     @classmethod
@@ -35,7 +33,7 @@ class Record:
         """From the output of :func:`edgecap.runtime.verify.record.golden_record`. Raises ``ValueError``."""
         tensors, captions = entry.object("tensors"), entry.object("captions")
         return cls(
-            {name: np.array(tensors.values(name, float), np.float64) for name in TENSORS},
+            {name: np.array(tensors.values(name, float), np.float64) for name in tensors.names()},
             {name: captions.object(name).get("caption", str) for name in SEARCHES},
         )
 
@@ -46,8 +44,8 @@ class Golden:
 
     photo: FileEntry
     input_sha256: str
-    tolerances: Mapping[str, float]  # by precision: the share of a tensor's largest value that its values may be off by
-    records: Mapping[GraphSet, Record]
+    tolerances: Mapping[str, float]  # by set: the share of a tensor's largest value that its values may be off by
+    records: Mapping[str, Record]  # by set
 
     @classmethod
     def from_json(cls, document: object, bundle: Bundle) -> Golden:
@@ -57,12 +55,10 @@ class Golden:
         photo = next((file for file in bundle.manifest.files if file.path == name), None)
         if photo is None:
             raise ValueError(f"the photo {name!r} is no file of the bundle")
-        tolerances, graphs, records = entry.object("tolerances"), entry.object("graphs"), {}
-        for runtime, precision in graph_sets(bundle):
-            key = set_name(runtime, precision)
-            if graphs.has(key):
-                records[runtime, precision] = Record.from_json(graphs.object(key))
-        limits = {precision: _tolerance(tolerances, precision) for _, precision in records}
+        tolerances, recorded = entry.object("tolerances"), entry.object("graphs")
+        sets = [graphs for graphs in bundle.manifest.graph_sets if recorded.has(graphs.name)]
+        records = {graphs.name: Record.from_json(recorded.object(graphs.name)) for graphs in sets}
+        limits = {graphs.name: _tolerance(tolerances, coarsest(bundle, graphs)) for graphs in sets}
         return cls(photo, entry.get("input_sha256", str), limits, records)
 
 
@@ -73,9 +69,9 @@ def _tolerance(tolerances: Fields, precision: str) -> float:
     return tolerance
 
 
-def graph_sets(bundle: Bundle) -> list[GraphSet]:
-    """Every runtime and precision of which the bundle carries both graphs."""
-    return [(runtime, precision) for runtime in RUNTIMES for precision in bundle.precisions(runtime)]
+def coarsest(bundle: Bundle, graphs: GraphSet) -> str:
+    """The coarsest precision among the graphs of a set: what its results may be off by is this one's."""
+    return min((graph.precision for graph in bundle.manifest.entries(graphs).values()), key=PRECISIONS.index)
 
 
 def read_golden(bundle: Bundle) -> Golden | None:

@@ -28,6 +28,10 @@ class Fields:
         """Whether the field ``key`` is there."""
         return key in self._document
 
+    def names(self) -> list[str]:
+        """The names of all fields."""
+        return list(self._document)
+
     def get(self, key: str, kind: type[T]) -> T:
         """The field ``key`` as ``kind``. Raises ``ValueError`` when it is absent or of another type."""
         return _typed(self._value(key), kind, f"{self._where}.{key}")

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from edgecap.errors import BundleError
-from edgecap.runtime.bundle.manifest import MAX_MANIFEST_BYTES, FileEntry
+from edgecap.runtime.bundle.entries import MAX_MANIFEST_BYTES, FileEntry
 
 MANIFEST = "manifest.json"
 TORN = "torn or edited; export or install it again"

@@ -4,163 +4,93 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import PurePosixPath
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgecap.runtime.bundle.entries import DOCUMENT_ROLES, FileEntry, GraphEntry, GraphSet
 from edgecap.runtime.bundle.fields import Fields
+from edgecap.runtime.bundle.tasks import ARCHITECTURES, TASKS, Task
 
-SCHEMA_VERSION = 1
-
-GRAPH_ROLES = ("encoder", "decoder_step")
-DOCUMENT_ROLES = ("preprocess", "vocab", "generation")  # JSON that the runtime reads: exactly one file each
-OPTIONAL_DOCUMENT_ROLES = ("confidence",)  # likewise, but at most one file each
-OTHER_ROLES = ("golden", "eval", "calibration", "card", "recipe", "graphs")
-ROLES = GRAPH_ROLES + DOCUMENT_ROLES + OPTIONAL_DOCUMENT_ROLES + OTHER_ROLES
-RUNTIMES = ("onnx", "tflite")
-PRECISIONS = ("int8", "fp16", "fp32")  # fastest first: the order in which "auto" chooses
-
-# Bytes that a file may have, so that one to be read whole fits into the memory of a board. Parsed JSON takes up to
-# some fifty times as much as its text.
-MAX_MANIFEST_BYTES = 2**20
-MAX_GRAPH_BYTES = 2**29
-MAX_DOCUMENT_BYTES = 2**22
-MAX_OTHER_BYTES = 2**24
-MAX_BYTES = {
-    **dict.fromkeys(GRAPH_ROLES, MAX_GRAPH_BYTES),
-    **dict.fromkeys((*DOCUMENT_ROLES, *OPTIONAL_DOCUMENT_ROLES, "golden", "eval", "graphs"), MAX_DOCUMENT_BYTES),
-    **dict.fromkeys(("calibration", "card", "recipe"), MAX_OTHER_BYTES),  # never parsed
-}
-MAX_PATH = 255  # bytes
-
+SCHEMA_VERSION = 2
 DIGEST_KEY = "manifest_sha256"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """A named input or output of a graph; ``shape`` names its dynamic axes: ``("N", "K", 512)``."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-    @classmethod
-    def from_json(cls, entry: Fields) -> TensorSpec:
-        """Inverse of ``asdict``. Raises ``ValueError``."""
-        shape = entry.items("shape")
-        if not all(type(axis) in (int, str) for axis in shape):
-            raise ValueError(f"the shape of {entry.get('name', str)!r} must hold whole numbers and names of axes")
-        return cls(entry.get("name", str), entry.get("dtype", str), tuple(shape))
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """One file of a bundle. ``path`` is relative to the bundle, with forward slashes; ``bytes`` is the file's size.
-
-    ``runtime`` and ``precision`` are ``None`` and the tensors empty for all but graphs; ``opset`` and ``ir_version``
-    are ONNX's, ``signatures`` LiteRT's. ``passes_gate`` says whether the captions of the graph's precision stayed
-    within the limits of the export's recipe; ``None`` where they were not measured.
-    """
-
-    path: str
-    role: str
-    sha256: str
-    bytes: int
-    runtime: str | None = None
-    precision: str | None = None
-    opset: int | None = None
-    ir_version: int | None = None
-    inputs: tuple[TensorSpec, ...] = ()
-    outputs: tuple[TensorSpec, ...] = ()
-    signatures: tuple[str, ...] = ()
-    passes_gate: bool | None = None
-
-    def __post_init__(self) -> None:
-        if not is_inside(self.path):
-            raise ValueError(f"the path {self.path!r} leads out of the bundle")
-        if self.role not in ROLES:
-            raise ValueError(f"{self.path} has the unknown role {self.role!r}")
-        if not _SHA256.fullmatch(self.sha256) or self.bytes < 0:
-            raise ValueError(f"{self.path} has no valid sha256 and size")
-        if self.bytes > MAX_BYTES[self.role]:
-            raise ValueError(f"{self.path} is larger than {MAX_BYTES[self.role]} bytes, the most for {self.role!r}")
-        if self.role in GRAPH_ROLES and (self.runtime not in RUNTIMES or self.precision not in PRECISIONS):
-            raise ValueError(f"{self.path} is a graph of unknown runtime or precision")
-
-    @classmethod
-    def from_json(cls, entry: Fields) -> FileEntry:
-        """Inverse of ``asdict``. Raises ``ValueError``."""
-        return cls(
-            path=entry.get("path", str),
-            role=entry.get("role", str),
-            sha256=entry.get("sha256", str),
-            bytes=entry.get("bytes", int),
-            runtime=entry.optional("runtime", str),
-            precision=entry.optional("precision", str),
-            opset=entry.optional("opset", int),
-            ir_version=entry.optional("ir_version", int),
-            inputs=tuple(TensorSpec.from_json(tensor) for tensor in entry.objects("inputs")),
-            outputs=tuple(TensorSpec.from_json(tensor) for tensor in entry.objects("outputs")),
-            signatures=entry.values("signatures", str) if entry.has("signatures") else (),
-            passes_gate=entry.optional("passes_gate", bool),
-        )
-
-
-@dataclass(frozen=True)
-class Dims:
-    """Sizes that both graphs and the documents of a bundle share."""
-
-    image_size: int  # S, pixels of a side
-    locations: int  # L, a square number: 49 is the 7 x 7 map
-    feature_dim: int  # D
-    key_dim: int  # A
-    hidden_dim: int  # H
-    vocab_size: int  # V
-
-    def __post_init__(self) -> None:
-        for name, size in asdict(self).items():
-            if size < 1:
-                raise ValueError(f"dims.{name} must be positive, not {size}")
-        if math.isqrt(self.locations) ** 2 != self.locations:
-            raise ValueError(f"dims.locations must be a square number, not {self.locations}")
-
-    @classmethod
-    def from_json(cls, entry: Fields) -> Dims:
-        """Inverse of ``asdict``. Raises ``ValueError``."""
-        return cls(**{field.name: entry.get(field.name, int) for field in fields(cls)})
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole of ``manifest.json``."""
+    """The whole of ``manifest.json``. Raises ``ValueError`` for one that contradicts itself, or its task."""
 
     bundle_id: str
     name: str
+    task: str
+    architecture: str
     preset: str
     created_by: str
     min_runtime: str
-    dims: Dims
+    dims: Mapping[str, int]  # sizes that graphs and documents share, by name
     files: tuple[FileEntry, ...]
+    graph_sets: tuple[GraphSet, ...]  # what "auto" tries first stands first
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
+        for kind, known, value in (("task", TASKS, self.task), ("architecture", ARCHITECTURES, self.architecture)):
+            if value not in known:
+                raise ValueError(f"is of the unknown {kind} {value!r:.60} (known: {', '.join(known)}): upgrade edgecap")
         for path, count in Counter(entry.path for entry in self.files).items():
             if count > 1:
                 raise ValueError(f"{path} is listed twice")
-        roles = [entry.role for entry in self.files]
-        for role in DOCUMENT_ROLES:
-            if roles.count(role) != 1:
-                raise ValueError(f"one file of the role {role!r} is needed")
-        for role in OPTIONAL_DOCUMENT_ROLES:
-            if roles.count(role) > 1:
-                raise ValueError(f"at most one file of the role {role!r} is allowed")
+        self._check_documents(TASKS[self.task])
+        self._check_dims(TASKS[self.task])
+        names = [graphs.name for graphs in self.graph_sets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two graph sets have one name: {', '.join(names)}")
+        for graphs in self.graph_sets:
+            self._check_set(TASKS[self.task], graphs)
         if self.bundle_id != bundle_id(self.files):
             raise ValueError("bundle_id does not match the files listed")
+
+    def _check_documents(self, task: Task) -> None:
+        roles = Counter(entry.role for entry in self.files)
+        for role in DOCUMENT_ROLES:
+            if role in task.documents and roles[role] != 1:
+                raise ValueError(f"one file of the role {role!r} is needed")
+            if role in task.optional_documents and roles[role] > 1:
+                raise ValueError(f"at most one file of the role {role!r} is allowed")
+
+    def _check_dims(self, task: Task) -> None:
+        for name, size in self.dims.items():
+            if size < 1:
+                raise ValueError(f"dims.{name} must be positive, not {size}")
+        for name in task.dims:
+            if name not in self.dims:
+                raise ValueError(f"dims lack {name!r}")
+
+    def _check_set(self, task: Task, graphs: GraphSet) -> None:
+        for role in task.graphs:
+            if role not in graphs.graphs:
+                raise ValueError(f"the graph set {graphs.name} has no {role}: export the checkpoint again")
+        for role, path in graphs.graphs.items():
+            if role not in task.graphs:
+                raise ValueError(
+                    f"the graph set {graphs.name} has a {role!r:.60}, which is no graph for the task {self.task}"
+                )
+            if (graph := self._graph(path)) is None:
+                raise ValueError(f"the graph set {graphs.name} names {path!r:.60}, which is no graph of the bundle")
+            if graph.engine != graphs.engine:
+                raise ValueError(f"the graph set {graphs.name} names {path}, which is a graph for {graph.engine}")
+        try:
+            task.check(self.entries(graphs), self.dims)
+        except ValueError as error:
+            raise ValueError(f"the graph set {graphs.name} does not fit the task {self.task}: {error}") from error
+
+    def _graph(self, path: str) -> GraphEntry | None:
+        return next((entry.graph for entry in self.files if entry.path == path), None)
+
+    def entries(self, graphs: GraphSet) -> dict[str, GraphEntry]:
+        """What is known of each graph of a set, by role."""
+        found = {role: self._graph(path) for role, path in graphs.graphs.items()}
+        return {role: graph for role, graph in found.items() if graph is not None}
 
     @property
     def label(self) -> str:
@@ -170,6 +100,7 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """The content of ``manifest.json``, with the digest that guards the manifest itself."""
         document: dict[str, Any] = asdict(self)
+        document["files"] = [_without_nothing(file) for file in document["files"]]
         return {**document, DIGEST_KEY: digest(document)}
 
     def to_bytes(self) -> bytes:
@@ -182,16 +113,28 @@ class Manifest:
         entry = Fields(document, "manifest")
         if entry.get(DIGEST_KEY, str) != digest(document):
             raise ValueError(f"its content does not match {DIGEST_KEY}: torn or edited; export or install it again")
+        dims = entry.object("dims")
         return cls(
             bundle_id=entry.get("bundle_id", str),
             name=entry.get("name", str),
+            task=entry.get("task", str),
+            architecture=entry.get("architecture", str),
             preset=entry.get("preset", str),
             created_by=entry.get("created_by", str),
             min_runtime=entry.get("min_runtime", str),
-            dims=Dims.from_json(entry.object("dims")),
+            dims={name: dims.get(name, int) for name in dims.names()},
             files=tuple(FileEntry.from_json(file) for file in entry.objects("files")),
+            graph_sets=tuple(GraphSet.from_json(graphs) for graphs in entry.objects("graph_sets")),
             schema_version=entry.get("schema_version", int),
         )
+
+
+def _without_nothing(file: dict[str, Any]) -> dict[str, Any]:
+    """A file without what it has not."""
+    graph = file.pop("graph")
+    if graph is None:
+        return file
+    return {**file, "graph": {name: value for name, value in graph.items() if value not in (None, ())}}
 
 
 def bundle_id(files: Iterable[FileEntry]) -> str:
@@ -205,22 +148,7 @@ def written(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=1) + "\n").encode()
 
 
-def set_name(runtime: str, precision: str) -> str:
-    """What documents of a bundle call the two graphs of a runtime and precision: ``onnx-int8``."""
-    return f"{runtime}-{precision}"
-
-
 def digest(document: Mapping[str, Any]) -> str:
     """SHA-256 of a manifest's content without the digest itself; white space and order of keys do not count."""
     content = {key: value for key, value in document.items() if key != DIGEST_KEY}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def is_inside(path: str) -> bool:
-    """Whether ``path`` is relative, in plain form with forward slashes, and stays below the directory it starts in.
-
-    It also has a length that file systems take, and none of the characters that no screen shows, such as NUL.
-    """
-    pure = PurePosixPath(path)
-    plain = str(pure) == path and path != "." and "\\" not in path and ":" not in path and path.isprintable()
-    return plain and not pure.is_absolute() and ".." not in pure.parts and len(path.encode()) <= MAX_PATH

@@ -1,32 +1,35 @@
-"""What an engine must supply: the two graphs of a bundle, as calls on numpy arrays.
+"""What a captioner must supply to be searched: two calls on arrays by name, whatever computes them.
 
-The decode loop (``search.decoding``) is written once against this protocol; ONNX Runtime, LiteRT and,
-for evaluation while training, torch each implement it.
+The decode loop (``search.decoding``) is written once against this protocol. ONNX Runtime, LiteRT and, for evaluation
+while training, torch each implement it.
 
-Axes: N photos, K live hypotheses of each photo, L = 49 image locations (7 x 7, row by row), D feature channels,
-A attention channels, H hidden units, V words of the vocabulary.
+Axes: N photos, K live hypotheses of each photo, L locations of the photo, V words of the vocabulary. What a memory and
+a state hold is the architecture's business.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder graph makes of N photos, once per photo."""
+    """What the encoder makes of N photos, once per photo. ``len()`` is N."""
 
-    features: FloatArray  # (N, L, D)
-    keys: FloatArray  # (N, L, A)
-    h0: FloatArray  # (N, H)
-    c0: FloatArray  # (N, H)
+    memory: Arrays  # (N, ...) each: what every step reads
+    state: Arrays  # (N, ...) each: the first state
+
+    def __len__(self) -> int:
+        return len(next(iter(self.memory.values())))
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,22 @@ class Step:
     """What one decoder step makes of K hypotheses of each of N photos."""
 
     log_probs: FloatArray  # (N, K, V)
-    h: FloatArray  # (N, K, H)
-    c: FloatArray  # (N, K, H)
-    alpha: FloatArray  # (N, K, L), sums to 1 over L
+    state: Arrays  # (N, K, ...) each, of the same names as before
+    attention: FloatArray | None = None  # (N, K, L), sums to 1 over L; None of architectures that have none
 
 
-class Backend(Protocol):
-    """An engine with both graphs loaded."""
+class Engine(Protocol):
+    """A captioner's graphs, loaded."""
 
     @property
     def name(self) -> str:
-        """Engine and version, such as ``onnxruntime 1.31.1``."""
+        """Library and version, such as ``onnxruntime 1.31.1``."""
         ...
 
     def encode(self, images: FloatArray) -> Encoded:
         """Encode preprocessed photos (N, 3, S, S), float32."""
         ...
 
-    def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
-        """Advance by one word: token (N, K) int64, h and c (N, K, H), features (N, L, D), keys (N, L, A)."""
+    def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
+        """Advance by one word: token (N, K) int64, each state (N, K, ...), each memory (N, ...)."""
         ...

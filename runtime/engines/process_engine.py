@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from weakref import WeakSet
 
-from edgecap.runtime.engines.engine import Backend, Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.engines.engine import Arrays, Encoded, Engine, FloatArray, IntArray, Step
 
 # No fork while an engine starts in another thread: engines have locks of their own then, and their remarks are held
 # off stderr. The thread that forks may be the one that starts.
@@ -21,11 +21,11 @@ _STARTING = threading.RLock()
 
 
 class ProcessEngine:
-    """The :class:`~edgecap.runtime.engines.engine.Backend` that ``start`` makes, once in each process."""
+    """The :class:`~edgecap.runtime.engines.engine.Engine` that ``start`` makes, once in each process."""
 
-    def __init__(self, start: Callable[[], Backend]) -> None:
+    def __init__(self, start: Callable[[], Engine]) -> None:
         self._start = start
-        self._engine: Backend | None = None
+        self._engine: Engine | None = None
         _all.add(self)
         self._own()
 
@@ -38,11 +38,11 @@ class ProcessEngine:
         """Encode preprocessed photos (N, 3, S, S), float32."""
         return self._own().encode(images)
 
-    def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
-        """Advance by one word: token (N, K) int64, h and c (N, K, H), features (N, L, D), keys (N, L, A)."""
-        return self._own().step(token, h, c, features, keys)
+    def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
+        """Advance by one word: token (N, K) int64, each state (N, K, ...), each memory (N, ...)."""
+        return self._own().step(token, state, memory)
 
-    def _own(self) -> Backend:
+    def _own(self) -> Engine:
         engine = self._engine
         if engine is None:
             with _STARTING:

@@ -28,7 +28,7 @@ VARIABLE = "EDGECAP_TUNING"  # names another file
 class Measurement:
     """The median caption of one setting."""
 
-    backend: str
+    engine: str
     precision: str
     threads: int
     milliseconds: float
@@ -44,7 +44,7 @@ def tuning_file() -> Path:
 
 
 def fastest(
-    bundle_id: str, backend: str | None = None, precision: str | None = None, threads: int | None = None
+    bundle_id: str, engine: str | None = None, precision: str | None = None, threads: int | None = None
 ) -> Measurement | None:
     """The fastest setting measured here among those that have what is given; ``None`` where there is none."""
     try:
@@ -54,7 +54,7 @@ def fastest(
     fitting = [
         one
         for one in measured
-        if backend in (None, one.backend) and precision in (None, one.precision) and threads in (None, one.threads)
+        if engine in (None, one.engine) and precision in (None, one.precision) and threads in (None, one.threads)
     ]
     return min(fitting, key=lambda one: one.milliseconds, default=None)
 
@@ -179,7 +179,7 @@ def _versions() -> dict[str, str]:
 def _measurement(value: object) -> Measurement:
     entry = Fields(value, "measured")
     return Measurement(
-        backend=entry.get("backend", str),
+        engine=entry.get("engine", str),
         precision=entry.get("precision", str),
         threads=entry.get("threads", int),
         milliseconds=entry.get("milliseconds", float),

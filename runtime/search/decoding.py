@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgecap.errors import EngineError
 from edgecap.runtime.bundle.generation import DecodingOptions
 from edgecap.runtime.bundle.vocabulary import Vocabulary
-from edgecap.runtime.engines.engine import Backend, Encoded, FloatArray, IntArray
+from edgecap.runtime.engines.engine import Encoded, Engine, FloatArray, IntArray
 from edgecap.runtime.search.deadline import Deadline
 
 __all__ = ["DecodingOptions", "Hypothesis", "decode"]
@@ -32,7 +32,8 @@ class Hypothesis:
     token_ids: tuple[int, ...]  # without <start> and <end>
     log_prob: float  # natural logarithm, the sum over the words and <end>
     score: float  # log_prob / length ** length_penalty, by which hypotheses are ranked; <end> counts in length
-    alphas: FloatArray = field(compare=False)  # (T, L): where each of the T words looked
+    # (T, L): where each of the T words looked; None of an architecture that does not say
+    attention: FloatArray | None = field(compare=False)
     finished: bool  # False: cut at max_length or by the deadline
     steps: int  # decoder steps that the search of this photo took
 
@@ -43,7 +44,7 @@ class Hypothesis:
 
 
 def decode(
-    backend: Backend,
+    engine: Engine,
     encoded: Encoded,
     vocabulary: Vocabulary,
     options: DecodingOptions,
@@ -56,16 +57,16 @@ def decode(
     engine returns log-probabilities of another number of words, or such as are NaN or above 0 (by more than
     :data:`MAX_LOG_PROB`), or leaves no word to choose. ``-inf`` is that of a word that cannot come.
     """
-    searches = [_PhotoSearch(options, vocabulary.end_id) for _ in range(len(encoded.features))]
+    searches = [_PhotoSearch(options, vocabulary.end_id) for _ in range(len(encoded))]
     live = searches
     another = deadline.rounds() if deadline else None
-    features, keys = encoded.features, encoded.keys  # (n, L, D), (n, L, A): n photos are not done yet
-    h, c = encoded.h0[:, np.newaxis], encoded.c0[:, np.newaxis]  # (n, 1, H): one hypothesis to start from
+    memory = encoded.memory  # (n, ...) each: n photos are not done yet
+    state = {name: value[:, np.newaxis] for name, value in encoded.state.items()}  # (n, 1, ...) each: one hypothesis
     token = np.full((len(live), 1), vocabulary.start_id, np.int64)  # (n, 1)
     for length in range(1, options.max_length + 1):
         if not live:
             break
-        step = backend.step(token, h, c, features, keys)
+        step = engine.step(token, state, memory)
         if step.log_probs.shape[2] != len(vocabulary):
             raise EngineError(f"the decoder step knows {step.log_probs.shape[2]} words, the bundle {len(vocabulary)}")
         scores = _scores(step.log_probs, live, _forbidden(vocabulary, options, length))  # (n, k * V)
@@ -73,11 +74,11 @@ def decode(
         cuts = _cuts(scores, count)  # (n,)
         rows = []
         for row, search in enumerate(live):
-            search.advance(scores[row], cuts[row], count, step.alpha[row])
+            search.advance(scores[row], cuts[row], count, None if step.attention is None else step.attention[row])
             if not search.done(length):
                 rows.append(row)
         if len(rows) < len(live):
-            features, keys = features[rows], keys[rows]
+            memory = {name: value[rows] for name, value in memory.items()}
         live = [live[row] for row in rows]
         if live and another is not None and not another():
             for search in live:
@@ -87,7 +88,7 @@ def decode(
             token = np.stack([search.tokens[-1] for search in live])  # (n, K)
             parents = np.stack([search.parents[-1] for search in live])  # (n, K)
             which = np.asarray(rows)[:, np.newaxis]  # (n, 1)
-            h, c = step.h[which, parents], step.c[which, parents]  # (n, K, H)
+            state = {name: value[which, parents] for name, value in step.state.items()}  # (n, K, ...) each
     return [search.hypotheses() for search in searches]
 
 
@@ -146,10 +147,10 @@ class _PhotoSearch:
         self.log_probs = np.zeros(1, np.float32)  # (k,) of the live hypotheses: 1 at the start, K after a step
         self.tokens: list[IntArray] = []  # per step (K,): the word of each slot
         self.parents: list[NDArray[np.intp]] = []  # per step (K,): the slot of the step before that it continues
-        self._alphas: list[FloatArray] = []  # per step (k, L): where the slots of the step before looked
+        self._attention: list[FloatArray | None] = []  # per step (k, L): where the slots of the step before looked
         self._ended: list[_End] = []
 
-    def advance(self, scores: FloatArray, cut: float, count: int, alpha: FloatArray) -> None:
+    def advance(self, scores: FloatArray, cut: float, count: int, attention: FloatArray | None) -> None:
         """Choose among the candidates ``scores`` (k * V): the best ``count`` of those not below ``cut``."""
         beam = self._options.beam
         words = scores.size // len(self.log_probs)  # V
@@ -167,7 +168,7 @@ class _PhotoSearch:
         self.tokens[-1][: len(going_on)] = tokens[going_on]
         self.parents.append(np.zeros(beam, np.intp))
         self.parents[-1][: len(going_on)] = slots[going_on]
-        self._alphas.append(alpha)
+        self._attention.append(attention)
 
     def done(self, length: int) -> bool:
         """Whether nothing can change any more after ``length`` steps; at ``max_length`` the live ones are cut."""
@@ -206,17 +207,23 @@ class _PhotoSearch:
         return [self._hypothesis(end) for end in self._ended[: self._options.n_best]]
 
     def _hypothesis(self, end: _End) -> Hypothesis:
-        token_ids, alphas, slot = [], [], end.slot
+        token_ids, looked, slot = [], [], end.slot
         for step in reversed(range(end.words)):
             token_ids.append(int(self.tokens[step][slot]))
             slot = int(self.parents[step][slot])
-            alphas.append(self._alphas[step][slot])  # (L,)
-        locations = self._alphas[0].shape[-1]
+            if (attention := self._attention[step]) is not None:
+                looked.append(attention[slot])  # (L,)
         return Hypothesis(
             token_ids=tuple(reversed(token_ids)),
             log_prob=end.log_prob,
             score=end.score,
-            alphas=np.array(alphas[::-1], np.float32).reshape(-1, locations),  # (T, L)
+            attention=self._looked(looked[::-1]),
             finished=end.finished,
             steps=len(self.tokens),
         )
+
+    def _looked(self, rows: list[FloatArray]) -> FloatArray | None:
+        """(T, L), also of no words."""
+        if (first := self._attention[0]) is None:
+            return None
+        return np.array(rows, np.float32).reshape(-1, first.shape[-1])

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgecap.errors import BundleError, EngineError
 from edgecap.runtime.bundle.bundle import Bundle
-from edgecap.runtime.bundle.documents import GraphSet, read_golden
+from edgecap.runtime.bundle.documents import read_golden
+from edgecap.runtime.bundle.entries import GraphSet
 from edgecap.runtime.machine.child import Ended, run_python
 from edgecap.runtime.verify.golden_check import Check, check_graphs, check_photo
 
@@ -22,7 +23,7 @@ def checks_in_child(bundle: Bundle, sets: Sequence[GraphSet], threads: int) -> I
         task = {
             "path": str(bundle.path.absolute()),
             "bundle_id": bundle.manifest.bundle_id,
-            "sets": waiting,
+            "sets": [graphs.name for graphs in waiting],
             "threads": threads,
         }
         try:
@@ -38,7 +39,7 @@ def checks_in_child(bundle: Bundle, sets: Sequence[GraphSet], threads: int) -> I
 
 
 def _failed(graphs: GraphSet, detail: str) -> Check:
-    return Check("graphs", "failed", detail, *graphs)
+    return Check("graphs", "failed", detail, graphs.engine, graphs.precision)
 
 
 def _found(ended: Ended) -> list[Check]:
@@ -61,8 +62,10 @@ def main(task: dict[str, Any]) -> None:
     _, image = check_photo(bundle, golden)
     if image is None:
         return
-    for runtime, precision in task["sets"]:
-        check = check_graphs(bundle, golden, (runtime, precision), image, task["threads"])
+    for graphs in bundle.manifest.graph_sets:
+        if graphs.name not in task["sets"]:
+            continue
+        check = check_graphs(bundle, golden, graphs, image, task["threads"])
         print(json.dumps(asdict(check), allow_nan=False), flush=True)
 
 

@@ -14,21 +14,20 @@ from numpy.typing import NDArray
 
 from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraError, OptionError, brief
 from edgecap.runtime.arguments import whole_number
-from edgecap.runtime.bundle.bundle import MANIFEST, Bundle, find_bundle
+from edgecap.runtime.bundle.bundle import Bundle, find_bundle
 from edgecap.runtime.bundle.documents import (
     GOLDEN,
     SEARCHES,
-    TENSORS,
     Golden,
-    GraphSet,
     Record,
-    graph_sets,
     read_golden,
 )
+from edgecap.runtime.bundle.entries import ENGINES, GraphSet
 from edgecap.runtime.bundle.fields import Fields
-from edgecap.runtime.bundle.manifest import PRECISIONS, RUNTIMES
+from edgecap.runtime.bundle.files import MANIFEST
 from edgecap.runtime.engines import libraries
-from edgecap.runtime.engines.engine import Backend, FloatArray
+from edgecap.runtime.engines.engine import Engine, FloatArray
+from edgecap.runtime.engines.starting import start
 from edgecap.runtime.loading import MAX_THREADS, default_threads
 from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.runtime.verify.record import golden_record, tensor_digest
@@ -40,7 +39,7 @@ _ROUNDING = 1e-5  # records keep five decimals: by so much may two of them diffe
 class Check:
     """One check and its result.
 
-    Of a graph set: ``engine`` is ``None`` when none started. ``tensor`` is the one closest to its limit, or the first
+    Of a graph set: ``library`` is ``None`` when none started. ``tensor`` is the one closest to its limit, or the first
     beyond it: one of its values is ``difference`` away from the recorded one (``None``: it is not finite), and
     ``allowed`` is how far it may be.
     """
@@ -48,9 +47,9 @@ class Check:
     check: Literal["files", "photo", "graphs"]
     status: Literal["ok", "skipped", "failed"]
     detail: str
-    runtime: str | None = None
-    precision: str | None = None
     engine: str | None = None
+    precision: str | None = None
+    library: str | None = None  # and its version
     tensor: str | None = None
     difference: float | None = None
     allowed: float | None = None
@@ -58,29 +57,29 @@ class Check:
     @property
     def text(self) -> str:
         """The check in words: ``onnx int8, onnxruntime 1.31.1: captions equal, ...``."""
-        graphs = f"{self.runtime} {self.precision}" if self.runtime else self.check
-        engine = f", {self.engine}" if self.engine else ""
-        return f"{graphs}{engine}: {self.detail}"
+        graphs = f"{self.engine} {self.precision}" if self.engine else self.check
+        library = f", {self.library}" if self.library else ""
+        return f"{graphs}{library}: {self.detail}"
 
 
 def verify(
     path: str | Path | None = None,
-    backend: str | None = None,
+    engine: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
 ) -> list[Check]:
     """Check a bundle (by name or directory; the embedded default without one) on this machine.
 
-    Its files, what becomes of its photo, and each of its graph sets (those of ``backend``, onnx or tflite, and of
+    Its files, what becomes of its photo, and each of its graph sets (those of ``engine``, onnx or tflite, and of
     ``precision``, if named) whose engine is installed. Raises :class:`BundleError` for a bundle that does not open or
     has a malformed golden.json, :class:`OptionError` for a choice that it does not carry, and
-    :class:`MissingExtraError` when the engine of a named ``backend`` is not installed.
+    :class:`MissingExtraError` when the library of a named ``engine`` is not installed.
     """
-    return list(checks(Bundle.open(find_bundle(path)), backend, precision, threads))
+    return list(checks(Bundle.open(find_bundle(path)), engine, precision, threads))
 
 
 def checks(
-    bundle: Bundle, backend: str | None = None, precision: str | None = None, threads: int | None = None
+    bundle: Bundle, engine: str | None = None, precision: str | None = None, threads: int | None = None
 ) -> Iterator[Check]:
     """As :func:`verify`, of an opened bundle and one by one; what it raises it raises before the first.
 
@@ -89,9 +88,9 @@ def checks(
     """
     if threads is not None:
         whole_number("threads", threads, 1, MAX_THREADS)
-    chosen = _chosen(bundle, backend, precision)
-    if backend is not None:
-        libraries.require(backend)
+    chosen = _chosen(bundle, engine, precision)
+    if engine is not None:
+        libraries.require(engine)
     golden = read_golden(bundle)
     count = len(bundle.manifest.files)
     yield Check("files", "ok", f"{count} of {count} match {MANIFEST}")  # or it would not have opened
@@ -111,15 +110,14 @@ def checks(
         yield Check("graphs", "failed", f"nothing was verified: {problem}")
 
 
-def _chosen(bundle: Bundle, backend: str | None, precision: str | None) -> list[GraphSet]:
-    for name, value, known in (("backend", backend, RUNTIMES), ("precision", precision, PRECISIONS)):
-        if value not in (None, *known):
-            raise OptionError(f"{name} must be {' or '.join(known)}, not {value!r}")
-    sets = graph_sets(bundle)
-    chosen = [(r, p) for r, p in sets if backend in (None, r) and precision in (None, p)]
-    if not chosen and (backend or precision):
-        wanted = " ".join(word for word in (backend, precision) if word)
-        there = ", ".join(map(" ".join, sets)) or "none"
+def _chosen(bundle: Bundle, engine: str | None, precision: str | None) -> list[GraphSet]:
+    if engine not in (None, *ENGINES):
+        raise OptionError(f"engine must be {' or '.join(ENGINES)}, not {engine!r}")
+    sets = bundle.manifest.graph_sets
+    chosen = [one for one in sets if engine in (None, one.engine) and precision in (None, one.precision)]
+    if not chosen and (engine or precision):
+        wanted = " ".join(word for word in (engine, precision) if word)
+        there = ", ".join(f"{one.engine} {one.precision}" for one in sets) or "none"
         raise OptionError(f"{bundle.path} has no {wanted} graphs; it has: {there}")
     return chosen
 
@@ -144,51 +142,48 @@ def _all_graphs(
     """The checks of all sets. What comes with the package is run here, and what is a stranger's in a child."""
     from edgecap.runtime.verify.child import checks_in_child  # which imports this module
 
-    foreign = [] if bundle.embedded else [s for s in sets if s in golden.records and libraries.installed(s[0])]
-    in_child = checks_in_child(bundle, foreign, threads)
+    strange = [] if bundle.embedded else [s for s in sets if s.name in golden.records and libraries.installed(s.engine)]
+    in_child = checks_in_child(bundle, strange, threads)
     for graphs in sets:
-        yield next(in_child) if graphs in foreign else check_graphs(bundle, golden, graphs, image, threads)
+        yield next(in_child) if graphs in strange else check_graphs(bundle, golden, graphs, image, threads)
 
 
 def check_graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, threads: int) -> Check:
     """The check of one graph set on the photo's tensor (1, 3, S, S)."""
-    runtime, precision = graphs
-    failed = Check("graphs", "failed", "", runtime, precision)
-    if graphs not in golden.records:
+    failed = Check("graphs", "failed", "", graphs.engine, graphs.precision)
+    if graphs.name not in golden.records:
         return replace(failed, detail="has no golden record")
     try:
-        libraries.require(runtime)
-        backend = _start(bundle, graphs, threads)
+        libraries.require(graphs.engine)
+        loaded = start(bundle.read_graphs(graphs), threads, bundle.manifest.name)
     except MissingExtraError as error:
         return replace(failed, status="skipped", detail=str(error))
     except (BundleError, EngineError) as error:
         return replace(failed, detail=str(error))
-    return check_engine(bundle, golden, graphs, image, backend)
+    return check_engine(bundle, golden, graphs, image, loaded)
 
 
-def check_engine(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, backend: Backend) -> Check:
-    """The check of a graph set that a back end has loaded, on the golden photo's tensor (1, 3, S, S)."""
-    runtime, precision = graphs
-    failed = Check("graphs", "failed", "", runtime, precision, backend.name)
+def check_engine(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, loaded: Engine) -> Check:
+    """The check of a graph set that is loaded, on the golden photo's tensor (1, 3, S, S)."""
+    failed = Check("graphs", "failed", "", graphs.engine, graphs.precision, loaded.name)
     try:
         default = bundle.generation.options(bundle.vocabulary)
-        found = Record.from_json(Fields(golden_record(backend, image, bundle.vocabulary, default), "record"))
+        found = Record.from_json(Fields(golden_record(loaded, image, bundle.vocabulary, default), "record"))
     except EngineError as error:
         return replace(failed, detail=str(error))
     except (ValueError, LookupError) as error:  # graphs whose sizes do not fit each other, or the vocabulary
         return replace(failed, detail=f"cannot make captions: {brief(error)}")
-    return compare(found, golden.records[graphs], golden.tolerances[precision], failed)
-
-
-def _start(bundle: Bundle, graphs: GraphSet, threads: int) -> Backend:
-    return libraries.start(graphs[0], *bundle.read_graphs(*graphs), threads, bundle.manifest.name)
+    return compare(found, golden.records[graphs.name], golden.tolerances[graphs.name], failed)
 
 
 def compare(found: Record, recorded: Record, tolerance: float, failed: Check) -> Check:
     """``failed`` with the first difference beyond the tolerance in its detail, or turned into a check that is ok."""
     closest = replace(failed, status="ok")
     share = -math.inf  # of its limit that the closest tensor takes up
-    for name in TENSORS:
+    if list(found.tensors) != list(recorded.tensors):
+        other = f"gives {', '.join(found.tensors)}, {', '.join(recorded.tensors)} were recorded"
+        return replace(failed, detail=other)
+    for name in found.tensors:
         check = _compare_tensor(name, found.tensors[name], recorded.tensors[name], tolerance, failed)
         if check.difference is None or check.allowed is None or check.difference > check.allowed:
             return check

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from edgecap.errors import BundleError, ImageError
 from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.json_document import parse_json
-from edgecap.runtime.bundle.manifest import set_name
 from edgecap.runtime.bundle.regular_file import read_regular
 
 if TYPE_CHECKING:
@@ -74,8 +73,8 @@ def _key(captioner: Captioner) -> str:
     """What a result holds for."""
     from edgecap.runtime.machine.tuning import machine_id
 
-    graphs = set_name(captioner.runtime, captioner.precision)
-    return " ".join((machine_id(), captioner.bundle.manifest.bundle_id, graphs, captioner.backend.name))
+    graphs = captioner.graph_set.name
+    return " ".join((machine_id(), captioner.bundle.manifest.bundle_id, graphs, captioner.loaded.name))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -93,13 +92,13 @@ def _problem(captioner: Captioner) -> str | None:
     from edgecap.runtime.photo.preprocess import to_tensor
     from edgecap.runtime.verify.golden_check import check_engine
 
-    bundle, graphs = captioner.bundle, (captioner.runtime, captioner.precision)
+    bundle, graphs = captioner.bundle, captioner.graph_set
     try:
         golden = read_golden(bundle)
-        if golden is None or graphs not in golden.records:
+        if golden is None or graphs.name not in golden.records:
             return None
         image = to_tensor(bundle.read(golden.photo), bundle.preprocess)  # (1, 3, S, S)
     except (BundleError, ImageError) as error:
         return str(error)
-    check = check_engine(bundle, golden, graphs, image, captioner.backend)
+    check = check_engine(bundle, golden, graphs, image, captioner.loaded)
     return None if check.status == "ok" else check.text

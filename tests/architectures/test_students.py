@@ -19,10 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgecap.architectures.backbones.channel_shuffle import channel_shuffle
 from edgecap.architectures.backbones.shufflenet import ShuffleNetV2
 from edgecap.architectures.backbones.weights import load_backbone_weights, recalibrate_batchnorm
-from edgecap.architectures.lstm.dims import ModelDims, preset_dims
+from edgecap.architectures.lstm.dims import ModelDims
+from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.encoder import Encoder
 from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.errors import CheckpointError, ConfigError
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.runtime.search.decoding import DecodingOptions, decode
@@ -332,7 +333,7 @@ def greedy(model: CaptionModel, features: Tensor, max_length: int) -> tuple[list
 
 def test_the_torch_backend_decodes_as_a_direct_loop(model: CaptionModel) -> None:
     features = 3 * torch.randn(12, 4, 10, generator=torch.Generator().manual_seed(3))  # (N, L, D)
-    backend = TorchBackend(model)
+    backend = TorchEngine(model)
     found = decode(backend, backend.encode_features(features), VOCABULARY, DecodingOptions(beam=1, max_length=8))
     with torch.inference_mode():
         expected = [greedy(model, photo[None], 8) for photo in features]
@@ -343,7 +344,7 @@ def test_the_torch_backend_decodes_as_a_direct_loop(model: CaptionModel) -> None
 
 def test_the_torch_backend_encodes_photos_and_cached_grids(model: CaptionModel) -> None:
     images = torch.randn(2, 3, 64, 64)
-    backend = TorchBackend(model)
+    backend = TorchEngine(model)
     with torch.inference_mode():
         features = model.encoder(images)  # (N, L, D)
         expected = (features, *model.decoder.init_state(features))

@@ -12,8 +12,8 @@ from exported import MARK, RUNTIMES
 from PIL import Image
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.lstm.defaults import default_generation
-from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.defaults import default_generation
+from edgecap.architectures.defaults import preprocess_config
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.benchmarks import contest
 from edgecap.benchmarks.captioners import own, plain_torch

@@ -32,9 +32,9 @@ from exported import (
 from tiny_dataset import draw_photo
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.lstm.defaults import default_generation
-from edgecap.architectures.lstm.preprocessing import preprocess_config
-from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.architectures.defaults import default_generation
+from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.export.compress.calibration import from_dataset
 from edgecap.export.exporter import ExportRequest, export_bundle
@@ -184,7 +184,7 @@ def test_fp32_graphs_say_what_torch_says(bundle: Path, checkpoint: Path, runtime
     options = default_generation(saved.vocabulary).options(saved.vocabulary)
     images = [np.asarray(draw_photo(number)) for number in (0, 7, 20)]
     tensor = np.concatenate([to_tensor(image, preprocess_config(saved.dims)) for image in images])
-    backend = TorchBackend(saved.model())
+    backend = TorchEngine(saved.model())
     expected = decode(backend, backend.encode(tensor), saved.vocabulary, options)
     with load(bundle, backend=runtime, precision="fp32", threads=1) as captioner:
         captions = captioner.caption_batch(images)

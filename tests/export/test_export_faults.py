@@ -30,7 +30,7 @@ from tiny_bundle import write_tiny_bundle
 
 from edgecap.architectures.checkpoint import load_checkpoint, save_checkpoint
 from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.errors import ExportError
 from edgecap.export.compress.calibration import from_folder
 from edgecap.export.exporter import ExportRequest, export_bundle
@@ -300,7 +300,7 @@ def test_a_graph_that_cannot_be_simplified_is_named(
             export_step(model, tmp_path / "step.onnx", 18)
 
 
-class Altered(TorchBackend):
+class Altered(TorchEngine):
     """A back end with one output of the encoder replaced."""
 
     def __init__(self, model: CaptionModel, name: str, value: float) -> None:
@@ -318,7 +318,7 @@ class Altered(TorchBackend):
 def test_an_output_that_is_dead_or_no_number_has_no_parity(checkpoint: Path, graphs: str, value: float) -> None:
     model = load_checkpoint(checkpoint).model()
     images = np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
-    torch_backend, broken = TorchBackend(model), Altered(model, "keys", value)
+    torch_backend, broken = TorchEngine(model), Altered(model, "keys", value)
     assert len(check_parity(torch_backend, torch_backend, graphs, images, Tolerances())) == 8
     with pytest.raises(ExportError, match=rf"parity of encoder of {graphs}: keys "):
         check_parity(torch_backend, broken, graphs, images, Tolerances())

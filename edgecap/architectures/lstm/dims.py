@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgecap.errors import ConfigError
+from edgecap.architectures.dims import IMAGENET_MEAN, IMAGENET_STD, LITE_MEAN, LITE_STD, STRIDE
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # (x - 127) / 128 on 0..255
 ACTIVATIONS = ("relu", "leaky_relu")
-STRIDE = 32  # of all backbones: pixels a side of one location
+MOST_PROJECTIONS = 16
 BACKBONE_CHANNELS = {
     "shufflenet_v2_x1_0": 1024,
     "shufflenet_v2_x1_0_narrow": 512,
@@ -55,6 +53,13 @@ class ModelDims:
         lists = {name: tuple(document[name]) for name in ("projection", "mean", "std") if name in document}
         return cls(**{**document, **lists})
 
+    def check(self) -> None:
+        """Raise ``ValueError`` for what no network is built of."""
+        if len(self.projection) > MOST_PROJECTIONS:
+            raise ValueError(f"more than {MOST_PROJECTIONS} layers of projection")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"the activation {self.activation!r:.60}")
+
 
 PRESETS: dict[str, ModelDims] = {
     # The paper's student: 1024 -> 512 -> 512 after ShuffleNetV2, 2,041,060 encoder parameters.
@@ -76,10 +81,3 @@ PRESETS: dict[str, ModelDims] = {
     # Not for a board: a task teacher of the others.
     "large": ModelDims("large", "efficientnet_lite2_lite3", (512,), 0, LITE_MEAN, LITE_STD),
 }
-
-
-def preset_dims(preset: str, vocab_size: int, **changes: Any) -> ModelDims:
-    """Dimensions of a named preset for a vocabulary. Raises ``ConfigError`` for an unknown name."""
-    if preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
-    return dataclasses.replace(PRESETS[preset], vocab_size=vocab_size, **changes)

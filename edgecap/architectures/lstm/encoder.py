@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from edgecap.architectures.backbones.efficientnet import EfficientNetLite, SideBySide
 from edgecap.architectures.backbones.shufflenet import ShuffleNetV2
 from edgecap.architectures.lstm.dims import BACKBONE_CHANNELS, ModelDims
+from edgecap.architectures.network import PhotoEncoder
 from edgecap.errors import ConfigError
 
 # A backbone turns images (B, 3, S, S) into a map (B, out_channels, S/32, S/32).
@@ -20,8 +21,10 @@ BACKBONES: dict[str, Callable[[ModelDims], nn.Module]] = {
 }
 
 
-class Encoder(nn.Module):
+class Encoder(PhotoEncoder):
     """Photo batch (B, 3, S, S) -> features (B, L, D), whatever the backbone."""
+
+    projection: nn.Sequential
 
     def __init__(self, dims: ModelDims) -> None:
         super().__init__()
@@ -40,6 +43,3 @@ class Encoder(nn.Module):
         """The backbone's map as locations: (B, 3, S, S) -> (B, L, C). What is cached when the backbone is frozen."""
         feature_map: Tensor = self.backbone(images)  # (B, C, 7, 7)
         return feature_map.permute(0, 2, 3, 1).flatten(1, 2)  # (B, 7, 7, C) -> (B, L, C)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.projection(self.grid(images))  # type: ignore[no-any-return]  # (B, L, D)

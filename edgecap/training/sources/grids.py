@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from edgecap.architectures.backbones.weights import network_key
-from edgecap.architectures.lstm.encoder import Encoder
+from edgecap.architectures.network import PhotoEncoder
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.config import TrainConfig
@@ -36,7 +36,7 @@ class JoinedRows:
 
 def joined_grids(
     cache: FeatureCache,
-    encoder: Encoder,
+    encoder: PhotoEncoder,
     groups: Sequence[Sequence[Path]],
     view: int,
     preprocess: PreprocessConfig,
@@ -48,7 +48,7 @@ def joined_grids(
 
 def grids(
     cache: FeatureCache,
-    encoder: Encoder,
+    encoder: PhotoEncoder,
     photos: Sequence[Path],
     view: int,
     preprocess: PreprocessConfig,

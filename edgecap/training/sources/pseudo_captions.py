@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgecap.architectures.lstm.defaults import default_generation
-from edgecap.architectures.lstm.ensemble_engine import EnsembleBackend
+from edgecap.architectures.defaults import default_generation
+from edgecap.architectures.ensemble_engine import EnsembleEngine
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.metrics.split import EVALUATION_BATCH, encoded_photos
 from edgecap.runtime.bundle.vocabulary import Vocabulary
@@ -40,7 +40,7 @@ def _captioned(
     path = cache / f"{feature_key(teacher.key, repr(options), config.precision, files)}-captions.json"
     found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
     if len(found) < len(photos):
-        backend = EnsembleBackend(teacher.models, autocast=config.precision == "bf16")
+        backend = EnsembleEngine(teacher.models, autocast=config.precision == "bf16")
         bare = [CaptionedPhoto(photo.name, photo, ()) for photo in photos]
         with progress("captioning unlabelled photos", len(photos)) as bar:
             for batch, encoded in encoded_photos(backend, bare, teacher.preprocess):

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.architectures.network import CaptionNetwork
+from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.metrics.split import EVALUATION_BATCH, encoded_photos
 from edgecap.runtime.bundle.vocabulary import Vocabulary
@@ -62,7 +62,7 @@ class Source(Protocol):
     def task_features(self, batch: Batch) -> list[Tensor]:
         """What the task teachers see of a batch, by teacher (N, L, D)."""
 
-    def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
+    def encoded_val(self, backend: TorchEngine) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
         """The val photos in batches, encoded by the model as it stands."""
 
 
@@ -70,7 +70,7 @@ class _Captioned:
     """Captioned photos for a model, of which task teachers may know some fixed views."""
 
     def __init__(
-        self, config: TrainConfig, model: CaptionModel, data: TrainingData, task_teacher: TaskTeacher | None = None
+        self, config: TrainConfig, model: CaptionNetwork, data: TrainingData, task_teacher: TaskTeacher | None = None
     ) -> None:
         self._config, self._model, self._data, self._task_teacher = config, model, data, task_teacher
 
@@ -103,7 +103,7 @@ class CachedGrids(_Captioned):
     def features(self, inputs: Tensor) -> Tensor:
         return self._model.encoder.projection(inputs)  # type: ignore[no-any-return]
 
-    def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
+    def encoded_val(self, backend: TorchEngine) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
         for start in range(0, len(self._data.val), EVALUATION_BATCH):
             grid = torch.from_numpy(self._val_grids[start : start + EVALUATION_BATCH].astype(np.float32))  # (N, L, C)
             yield self._data.val[start : start + EVALUATION_BATCH], backend.encode_grid(grid)
@@ -115,7 +115,7 @@ class _LearntPhotos(_Captioned):
     def features(self, inputs: Tensor) -> Tensor:
         return self._model.encoder(inputs.to(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
-    def encoded_val(self, backend: TorchBackend) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
+    def encoded_val(self, backend: TorchEngine) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
         return encoded_photos(backend, self._data.val, self._data.preprocess)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.network import CaptionNetwork
 from edgecap.metrics.split import EVALUATION_BATCH
 from edgecap.training.config import Distillation, TrainConfig
 from edgecap.training.sources.batches import Batch, EpochOrder, TeacherTensors, captions_of
@@ -37,7 +37,7 @@ class TaughtPhotos(Photos):
     def __init__(
         self,
         config: TrainConfig,
-        model: CaptionModel,
+        model: CaptionNetwork,
         data: TrainingData,
         teacher: TeacherCache,
         task_teacher: TaskTeacher | None = None,
@@ -67,7 +67,7 @@ class DistillationStage(TrainingStage):
         self,
         options: Distillation,
         config: TrainConfig,
-        model: CaptionModel,
+        model: CaptionNetwork,
         data: TrainingData,
         teacher: TeacherCache,
         head: TeacherHead,
@@ -105,7 +105,11 @@ class DistillationStage(TrainingStage):
         Its features become the teacher's, so the decoder finds what it knows.
         """
         teacher, projection = self._teacher.teacher, self.model.encoder.projection
-        if not isinstance(teacher, CaptionerTeacher) or not len(projection):
+        if (
+            not isinstance(teacher, CaptionerTeacher)
+            or not isinstance(projection, nn.Sequential)
+            or not len(projection)
+        ):
             return None
         ours, theirs = self.model.decoder.state_dict(), teacher.decoder.state_dict()
         shapes = [{name: tensor.shape for name, tensor in weights.items()} for weights in (ours, theirs)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.network import CaptionNetwork
 from edgecap.data.sentences import load_sentences
 from edgecap.training.config import Language, TrainConfig
 from edgecap.training.sources.batches import Batch, EpochOrder, pad_captions
@@ -25,7 +25,7 @@ class LanguageStage(TrainingStage):
 
     options: Language
 
-    def __init__(self, options: Language, config: TrainConfig, model: CaptionModel, data: TrainingData) -> None:
+    def __init__(self, options: Language, config: TrainConfig, model: CaptionNetwork, data: TrainingData) -> None:
         super().__init__("language", options, config, model, data)
         captions = tuple(caption for photo in data.train for caption in photo.captions)
         self._sentences = load_sentences(Path(options.text)) if options.text else captions

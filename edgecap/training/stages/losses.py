@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgecap.architectures.lstm.network import ForcedStep
+from edgecap.architectures.network import ForcedStep
 
 
 class Term(NamedTuple):
@@ -67,7 +67,7 @@ def caption_terms(
             uniform.append(-log_probs.mean(dim=-1)[real].sum())
         if soft and targets:
             distances.append(soft.distance(next(targets), log_probs, real))
-        if attention_penalty:
+        if attention_penalty and alpha is not None:
             alpha = alpha.float() * real[..., None]  # (N, live, L)
             looked.append(F.pad(alpha, (0, 0, 0, captions - alpha.shape[1])))  # (N, K, L)
     hard = 1 - soft.share if soft else 1.0
@@ -76,7 +76,7 @@ def caption_terms(
         terms.append(Term(torch.stack(uniform).sum(), words, hard * smoothing))
     if soft:
         terms.append(Term(torch.stack(distances).sum(), words, soft.share))
-    if attention_penalty:
+    if looked:
         seen = torch.stack(looked).sum(dim=0)  # (N, K, L)
         there = seen.sum(dim=-1) > 0  # (N, K): a photo with fewer captions has empty ones
         terms.append(Term(((1 - seen) ** 2).sum(dim=-1)[there].sum(), int(there.sum()), attention_penalty))

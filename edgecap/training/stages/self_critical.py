@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgecap.architectures.lstm.decoder import Decoder
-from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.network import CaptionNetwork, several
 from edgecap.metrics.cider import CiderD
 from edgecap.runtime.bundle.vocabulary import END, Vocabulary
 from edgecap.training.config import SelfCritical, TrainConfig
@@ -25,18 +24,18 @@ from edgecap.training.stages.stage import CaptionStage
 
 @torch.no_grad()
 def draw_captions(
-    decoder: Decoder, features: Tensor, vocabulary: Vocabulary, count: int, max_words: int
+    model: CaptionNetwork, features: Tensor, vocabulary: Vocabulary, count: int, max_words: int
 ) -> list[list[list[int]]]:
     """``count`` captions of each photo of features (N, L, D), drawn word by word: ids from the first word to ``<end>``.
 
     A caption that is cut at ``max_words`` has no ``<end>``.
     """
-    keys, h, c = decoder.init_state(features)
-    h, c = (state[:, None].expand(-1, count, -1).float() for state in (h, c))  # (N, count, H)
+    memory, first = model.begin(features)
+    state = several(first, count)  # (N, count, ...) each
     token = torch.full((len(features), count), vocabulary.start_id, device=features.device)  # (N, count)
     over, tokens = torch.zeros_like(token, dtype=torch.bool), []
     for _ in range(max_words + 1):
-        log_probs, h, c, _ = decoder.step(token, h, c, features, keys)  # (N, count, V)
+        log_probs, state, _ = model.step(token, state, memory)  # (N, count, V)
         log_probs[..., [vocabulary.pad_id, vocabulary.start_id]] = -torch.inf
         drawn = log_probs.exp().flatten(0, 1).multinomial(1).view_as(token)  # (N, count)
         token = torch.where(over, vocabulary.pad_id, drawn)
@@ -60,7 +59,7 @@ class SelfCriticalStage(CaptionStage):
     options: SelfCritical
 
     def __init__(
-        self, options: SelfCritical, config: TrainConfig, model: CaptionModel, data: TrainingData, source: Source
+        self, options: SelfCritical, config: TrainConfig, model: CaptionNetwork, data: TrainingData, source: Source
     ) -> None:
         super().__init__("self_critical", options, config, model, data, source)
         self._cider = CiderD({photo.id: [[*words, END] for words in photo.captions] for photo in data.train})
@@ -73,7 +72,7 @@ class SelfCriticalStage(CaptionStage):
         model, vocabulary = self.model, self.data.vocabulary
         features = self.source.features(batch.inputs)  # (N, L, D)
         model.decoder.eval()  # captions are drawn as they will be decoded, without dropout
-        drawn = draw_captions(model.decoder, features.detach(), vocabulary, self.options.samples, self.config.max_words)
+        drawn = draw_captions(model, features.detach(), vocabulary, self.options.samples, self.config.max_words)
         model.decoder.train()
         drawn = [sorted(photo, key=len, reverse=True) for photo in drawn]
         rewards = self._rewards(batch, drawn)  # (N, K)

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgecap.architectures.lstm.defaults import default_generation
-from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.architectures.defaults import default_generation
+from edgecap.architectures.network import CaptionNetwork
+from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.metrics import Scores
 from edgecap.metrics.split import decode_batches, score_split
@@ -44,7 +44,9 @@ class TrainingStage(ABC):
     number: int  # its place among the stages
     share = (0, 1)  # of each batch that this process learns from: its rank among how many
 
-    def __init__(self, name: str, options: Stage, config: TrainConfig, model: CaptionModel, data: TrainingData) -> None:
+    def __init__(
+        self, name: str, options: Stage, config: TrainConfig, model: CaptionNetwork, data: TrainingData
+    ) -> None:
         self.name = name
         self.number = list(config.stages()).index(name)
         self.options, self.config, self.model, self.data = options, config, model, data
@@ -112,7 +114,7 @@ class CaptionStage(TrainingStage):
         name: str,
         options: Stage,
         config: TrainConfig,
-        model: CaptionModel,
+        model: CaptionNetwork,
         data: TrainingData,
         source: Source,
         head: TeacherHead | None = None,
@@ -156,7 +158,7 @@ class CaptionStage(TrainingStage):
             distributions = self.task_teacher.distributions(known, captions)
             soft = SoftTargets(distributions, config.task_share, config.temperature)
         return caption_terms(
-            self.model.forced_steps(features, captions, done * config.scheduled_sampling),
+            self.model.forced_steps(features, captions),
             captions.shape[1],
             smoothing=config.label_smoothing,
             attention_penalty=config.attention_penalty,
@@ -164,7 +166,7 @@ class CaptionStage(TrainingStage):
         )
 
     def validate(self) -> Validation:
-        backend = TorchBackend(self.model, autocast=self.config.precision == "bf16")
+        backend = TorchEngine(self.model, autocast=self.config.precision == "bf16")
         losses: list[Term] = []
         encoded = self._measured(self.source.encoded_val(backend), losses)
         captions = decode_batches(backend, encoded, self.data.vocabulary, self.decoding)
@@ -180,7 +182,10 @@ class CaptionStage(TrainingStage):
             captions = pad_captions(
                 [photo.captions for photo in photos], self.data.vocabulary, self.config.max_words
             ).to(device)
-            features = torch.from_numpy(encoded.features).to(device)  # (N, L, D)
+            memory, first = (
+                {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
+                for arrays in (encoded.memory, encoded.state)
+            )
             with torch.no_grad():
-                losses += caption_terms(self.model.forced_steps(features, captions), captions.shape[1])
+                losses += caption_terms(self.model.steps_from(memory, first, captions), captions.shape[1])
             yield photos, encoded

@@ -8,7 +8,7 @@ import torch
 
 from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.defaults import preprocess_config
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.training.teachers.teacher import TeacherFeatures
 

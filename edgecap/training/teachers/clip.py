@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from edgecap.architectures.backbones.weights import network_key
-from edgecap.architectures.lstm.dims import STRIDE
+from edgecap.architectures.dims import STRIDE
 from edgecap.errors import CheckpointError, MissingExtraError, brief
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig

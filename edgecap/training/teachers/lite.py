@@ -6,7 +6,7 @@ import torch
 
 from edgecap.architectures.backbones.efficientnet import OUT_CHANNELS, EfficientNetLite
 from edgecap.architectures.backbones.weights import LITE_PACKAGES, imagenet_lite, network_key
-from edgecap.architectures.lstm.dims import LITE_MEAN, LITE_STD
+from edgecap.architectures.dims import LITE_MEAN, LITE_STD
 from edgecap.errors import ConfigError
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig

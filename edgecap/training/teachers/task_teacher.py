@@ -17,8 +17,8 @@ from torch import Tensor
 
 from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.network import CaptionNetwork
 from edgecap.errors import CheckpointError
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.photo.preprocess import PreprocessConfig
@@ -50,7 +50,7 @@ class TaskTeacher:
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
         self._config, self._device = config, device
-        self.models: list[CaptionModel] = []
+        self.models: list[CaptionNetwork] = []
         keys: list[str] = []
         preprocesses: list[PreprocessConfig] = []
         for path in paths:

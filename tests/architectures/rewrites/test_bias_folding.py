@@ -8,7 +8,7 @@ import torch
 
 from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
-from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.architectures.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -23,7 +23,7 @@ def test_a_folded_model_gives_the_same_words(small_model: CaptionModel) -> None:
     token = np.array([[1, 4, 7], [2, 0, 5]])
     steps = []
     for model in (small_model, fold_projection_bias(small_model)):
-        backend = TorchBackend(model)
+        backend = TorchEngine(model)
         encoded = backend.encode(images)
         h, c = (np.repeat(state[:, None], 3, axis=1) for state in (encoded.h0, encoded.c0))
         steps.append((encoded, backend.step(token, h, c, encoded.features, encoded.keys)))

@@ -14,7 +14,7 @@ from exported import EVERYTHING, contents, document, hurry
 from tiny_dataset import write_photos, write_tiny_dataset
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.lstm.preprocessing import preprocess_config
+from edgecap.architectures.defaults import preprocess_config
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.errors import DataError
 from edgecap.export.compress.calibration import CalibrationSet, from_dataset, from_folder

@@ -25,7 +25,7 @@ def shell(arguments: list[object], redirection: str, **environment: str) -> tupl
         capture_output=True,
         text=True,
         env={**ENVIRONMENT, **environment},
-        timeout=300,
+        timeout=900,
     )
     return run.returncode, run.stdout.splitlines(), run.stderr.splitlines()
 

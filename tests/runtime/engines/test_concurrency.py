@@ -64,7 +64,7 @@ def test_threads_may_share_the_model_of_the_package() -> None:
 def processes(*arguments: object) -> dict[str, list[int | str]]:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "tests/captioning_processes.py"]
     run = subprocess.run(
-        [*command, *map(str, arguments)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        [*command, *map(str, arguments)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=900
     )
     assert (run.returncode, run.stderr) == (0, "")
     return dict(json.loads(run.stdout))
@@ -105,7 +105,7 @@ def test_no_fork_falls_into_the_start_of_an_engine(two_runtimes: Path) -> None:
 
 def python(code: str, *arguments: object) -> str:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, *map(str, arguments)]
-    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
     assert (run.returncode, run.stderr) == (0, "")
     return run.stdout
 

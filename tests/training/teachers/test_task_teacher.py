@@ -13,11 +13,12 @@ from tiny_dataset import write_photos, write_tiny_dataset
 from training_runs import PLAIN, log_rows
 
 from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edgecap.architectures.lstm.dims import ModelDims, preset_dims
-from edgecap.architectures.lstm.ensemble_engine import EnsembleBackend
+from edgecap.architectures.lstm.dims import ModelDims
+from edgecap.architectures.registry import preset_dims
+from edgecap.architectures.ensemble_engine import EnsembleEngine
 from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.lstm.preprocessing import preprocess_config
-from edgecap.architectures.lstm.torch_engine import TorchBackend
+from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary, load_dataset
 from edgecap.errors import CheckpointError, ConfigError
 from edgecap.metrics.split import image_tensor
@@ -94,7 +95,7 @@ def test_a_teacher_with_other_words_or_photos_is_refused(
 def test_captioners_caption_together(paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary) -> None:
     teacher = TaskTeacher(paths, vocabulary, TrainConfig())
     images = image_tensor([photo.path for photo in dataset.split("val")[:2]], teacher.preprocess)
-    both, apart = EnsembleBackend(teacher.models), [TorchBackend(model) for model in teacher.models]
+    both, apart = EnsembleEngine(teacher.models), [TorchEngine(model) for model in teacher.models]
     encoded, own = both.encode(images), [member.encode(images) for member in apart]
     token = np.full((2, 1), vocabulary.start_id, np.int64)
     for _ in range(3):

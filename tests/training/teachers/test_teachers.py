@@ -21,7 +21,7 @@ from torch import nn
 from edgecap.architectures.backbones.efficientnet import EfficientNetLite
 from edgecap.architectures.backbones.lite3_weights import FILE, PACKAGE, lite3_weights
 from edgecap.architectures.backbones.weights import LITE_PACKAGES, imagenet_lite
-from edgecap.architectures.lstm.dims import LITE_MEAN, LITE_STD
+from edgecap.architectures.dims import LITE_MEAN, LITE_STD
 from edgecap.errors import CheckpointError, ConfigError, MissingExtraError
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize

@@ -25,8 +25,11 @@ _MARGIN = 0.02  # above the cap, so that the largest value reaches it with INT8 
 
 
 @torch.no_grad()
-def share_scales(backbone: nn.Module, photos: Iterable[Tensor]) -> None:
-    """Rescale in place what ``fold_shuffles`` made, on ``photos`` (1, 3, S, S) each; without any, nothing changes."""
+def share_scales(backbone: nn.Module, photos: Iterable[Tensor]) -> bool:
+    """Rescale in place what ``fold_shuffles`` made, on ``photos`` (1, 3, S, S) each; without any, nothing changes.
+
+    Returns whether scales are shared now.
+    """
     stages = [stage for stage in backbone.children() if isinstance(stage, FoldedStage)]
     largest = _largest(backbone, [branch for stage in stages for branch in stage.branches], photos)
     given: Tensor | None = None
@@ -38,6 +41,7 @@ def share_scales(backbone: nn.Module, photos: Iterable[Tensor]) -> None:
             _divide_inputs(branch, inputs)
         given = end
     _divide_inputs(backbone.get_submodule("conv5"), given)
+    return any(bool(values.any()) for values in largest.values())
 
 
 def _largest(backbone: nn.Module, branches: list[nn.Module], photos: Iterable[Tensor]) -> dict[nn.Module, Tensor]:
