@@ -17,8 +17,8 @@ import click
 import torch
 
 from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
-from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.registry import preset_dims
 from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.photos import sample_photo
 from edgecap.benchmarks.soak import Curve, check_flat, streamed

@@ -17,12 +17,12 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from edgecap.export.graphs.maker import GraphMaker
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.defaults import default_generation
-from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.bench.cold_start import cold_start
 from edgecap.bench.latency import measure
@@ -35,7 +35,6 @@ from edgecap.data.karpathy import load_dataset
 from edgecap.errors import EdgecapError
 from edgecap.export.compress.calibration import from_dataset
 from edgecap.export.graphs.facts import graph_facts
-from edgecap.export.graphs.maker import GraphMaker
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime import Captioner, load
 from edgecap.runtime.bundle.bundle import Bundle

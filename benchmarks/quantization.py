@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+from edgecap.export.graphs.maker import GraphMaker
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.defaults import default_generation
-from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.benchmarks.report import say, write_report
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.export.compress.calibration import from_dataset
-from edgecap.export.graphs.maker import GraphMaker
 from edgecap.export.proof.caption_gate import caption_photos, compare
 from edgecap.export.recipe import ExportRecipe
 from edgecap.metrics.split import protocol_of, protocol_text
-from edgecap.runtime.bundle.manifest import RUNTIMES, set_name
+from edgecap.runtime.bundle.entries import set_name
+from edgecap.runtime.bundle.manifest import RUNTIMES
 from edgecap.runtime.engines import libraries
 from edgecap.runtime.engines.engine import Backend
 from edgecap.runtime.loading import default_threads

@@ -23,7 +23,7 @@ SIZES = ((520, 390), (820, 615), (1160, 870))
 Curve = list[tuple[float, float]]  # a value for each size
 
 
-def streamed(bundle: Path, count: int, folder: Path, backend: str = "auto", options: Sequence[str] = ()) -> Curve:
+def streamed(bundle: Path, count: int, folder: Path, engine: str = "auto", options: Sequence[str] = ()) -> Curve:
     """Megabytes that the command line occupies, against the photos that it has captioned.
 
     Every fourth of the ``count`` photos, which are made in ``folder``, is damaged.
@@ -33,7 +33,7 @@ def streamed(bundle: Path, count: int, folder: Path, backend: str = "auto", opti
     content = photos[-1].read_bytes()
     damaged.write_bytes(content[: len(content) // 2])  # with more of it there, it would be captioned
     photos.append(damaged)
-    command = [sys.executable, "-m", "edgecap", "caption", "--json", "--bundle", str(bundle), "--backend", backend]
+    command = [sys.executable, "-m", "edgecap", "caption", "--json", "--bundle", str(bundle), "--engine", engine]
     names = [str(photos[number % len(photos)]) for number in range(count)]
     found: Curve = []
     lines = 0
@@ -76,13 +76,13 @@ def _resident(pid: int) -> float:
 
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path), default="models/plus/bundle", show_default=True)
-@click.option("--backend", default="auto", show_default=True)
+@click.option("--engine", default="auto", show_default=True)
 @click.option("--photos", type=click.IntRange(100), default=10_000, show_default=True)
 @click.argument("options", nargs=-1)
-def main(bundle: Path, backend: str, photos: int, options: tuple[str, ...]) -> None:
+def main(bundle: Path, engine: str, photos: int, options: tuple[str, ...]) -> None:
     """Watch ``edgecap caption``; after --, OPTIONS of it such as --beam 1."""
     with tempfile.TemporaryDirectory(prefix="edgecap-") as folder:
-        check_flat(streamed(bundle, photos, Path(folder), backend, options))
+        check_flat(streamed(bundle, photos, Path(folder), engine, options))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Processes that caption with what another one loaded: a script that tests/test_concurrency.py runs.
+"""Processes that caption with what another one loaded: a script that tests/runtime/engines/test_concurrency.py runs.
 
-``fork|spawn BUNDLE BACKENDS PHOTO...`` prints a JSON object: what each child ended with, 0 being good and "hung" bad.
+``fork|spawn BUNDLE ENGINES PHOTO...`` prints a JSON object: what each child ended with, 0 being good and "hung" bad.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def closes(captioner: Captioner) -> bool:
     return False
 
 
-def forked(backend: str, bundle: str, photos: Sequence[str]) -> list[int | str]:
+def forked(engine: str, bundle: str, photos: Sequence[str]) -> list[int | str]:
     """Of eight children, half come while threads caption. They end like any program, which frees what it holds."""
-    captioner = load(bundle, backend=backend, threads=2)
+    captioner = load(bundle, engine=engine, threads=2)
     expected = [captioner.caption(photo) for photo in photos]
     done = threading.Event()
 
@@ -87,9 +87,9 @@ def ending(child: int) -> int | str:
     return "hung"
 
 
-def spawned(backends: Sequence[str], bundle: str, photos: Sequence[str]) -> list[int | str]:
+def spawned(engines: Sequence[str], bundle: str, photos: Sequence[str]) -> list[int | str]:
     """Processes of a pool are given captioners, and give captions back, or the error."""
-    captioners = [load(bundle, backend=backend, threads=2) for backend in backends]
+    captioners = [load(bundle, engine=engine, threads=2) for engine in engines]
     expected = [[captioner.caption(photo) for photo in photos] for captioner in captioners]
     found: list[int | str] = []
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
@@ -104,12 +104,12 @@ def spawned(backends: Sequence[str], bundle: str, photos: Sequence[str]) -> list
 
 def main() -> None:
     """See above."""
-    mode, bundle, backends, *photos = sys.argv[1:]
-    names = backends.split(",")
+    mode, bundle, engines, *photos = sys.argv[1:]
+    names = engines.split(",")
     if mode == "spawn":
-        found = {backends: spawned(names, bundle, photos)}
+        found = {engines: spawned(names, bundle, photos)}
     else:
-        found = {backend: forked(backend, bundle, photos) for backend in names}
+        found = {engine: forked(engine, bundle, photos) for engine in names}
     print(json.dumps(found))
 
 

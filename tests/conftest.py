@@ -118,8 +118,8 @@ def small_model() -> CaptionModel:
     import torch
 
     from edgecap.architectures.backbones.weights import recalibrate_batchnorm
-    from edgecap.architectures.registry import preset_dims
     from edgecap.architectures.lstm.network import CaptionModel
+    from edgecap.architectures.registry import preset_dims
 
     torch.manual_seed(0)
     model = CaptionModel(preset_dims("plus", 8, projection=(8,), attention_dim=8, hidden_dim=8, embedding_dim=8))

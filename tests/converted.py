@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from edgecap.architectures.backbones import efficientnet, shufflenet
 from edgecap.architectures.backbones.weights import recalibrate_batchnorm
-from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.architectures.lstm.rewrites.scale_sharing import capped
+from edgecap.architectures.registry import preset_dims
 from edgecap.export.compress.half_storage import store_half
 from edgecap.export.compress.layer_inputs import input_moments
 from edgecap.export.compress.weight_rounding import round_weights

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgecap.runtime.bundle.bundle import MANIFEST
+from edgecap.runtime.bundle.files import MANIFEST
 from edgecap.runtime.bundle.manifest import DIGEST_KEY, digest, written
 
 Edit = Callable[[dict[str, Any]], object]
@@ -43,7 +43,7 @@ def add_file(bundle: Path, name: str, role: str, content: bytes, **facts: Any) -
     identity = {"path": name, "role": role, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
     def edit(document: dict[str, Any]) -> None:
-        (entry,) = [file for file in document["files"] if file["path"] == name] or [{"inputs": [], "outputs": []}]
+        (entry,) = [file for file in document["files"] if file["path"] == name] or [{}]
         document["files"] = [file for file in document["files"] if file["path"] != name]
         document["files"].append({**entry, **facts, **identity})
 
@@ -52,3 +52,16 @@ def add_file(bundle: Path, name: str, role: str, content: bytes, **facts: Any) -
 
 def remove_file(bundle: Path, name: str) -> None:
     edit_manifest(bundle, lambda d: d.update(files=[file for file in d["files"] if file["path"] != name]))
+
+
+def add_set(bundle: Path, engine: str, precision: str, content: bytes, **facts: Any) -> None:
+    """List a graph set whose two graphs are ``content``, and have the tensors of the fp32 ones of ONNX Runtime."""
+    graphs = {}
+    known = {file["path"]: file for file in json.loads((bundle / MANIFEST).read_text())["files"]}
+    for role in ("encoder", "decoder_step"):
+        graphs[role] = f"{role}.{precision}.{engine}"
+        tensors = known[f"{role}.fp32.onnx"]["graph"]
+        graph = {**tensors, "engine": engine, "precision": precision, **facts}
+        add_file(bundle, graphs[role], "graph", content, graph=graph)
+    one = {"name": f"{engine}-{precision}", "engine": engine, "graphs": graphs, "passes_gate": None}
+    edit_manifest(bundle, lambda document: document["graph_sets"].append(one))

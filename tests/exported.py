@@ -28,14 +28,15 @@ from tiny_dataset import write_tiny_dataset
 
 from edgecap.architectures.backbones.weights import load_backbone_weights
 from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
-from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.registry import preset_dims
 from edgecap.cli import main
 from edgecap.data.karpathy import build_vocabulary, load_dataset
 from edgecap.export.graphs import maker as graph_maker
 from edgecap.export.graphs.tflite_conversion import SAMPLE_PHOTOS
 from edgecap.export.recipe import ExportRecipe
-from edgecap.runtime.bundle.manifest import GRAPH_ROLES, PRECISIONS, set_name
+from edgecap.runtime.bundle.entries import PRECISIONS, set_name
+from edgecap.runtime.bundle.manifest import GRAPH_ROLES
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.training.config import TrainConfig
 

@@ -11,8 +11,9 @@ from conftest import encoded
 from edited_bundle import add_file
 
 from edgecap.runtime.bundle.bundle import Bundle
-from edgecap.runtime.bundle.documents import GOLDEN, graph_sets
+from edgecap.runtime.bundle.documents import GOLDEN
 from edgecap.runtime.engines import libraries
+from edgecap.runtime.engines.starting import start
 from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.runtime.verify.golden_check import Check, verify
 from edgecap.runtime.verify.record import golden_record, tensor_digest
@@ -26,10 +27,10 @@ def write_golden(path: Path) -> None:
     image = to_tensor(photo, bundle.preprocess)
     options = bundle.generation.options(bundle.vocabulary)
     records = {}
-    for runtime, precision in graph_sets(bundle):
-        if libraries.installed(runtime):
-            backend = libraries.start(runtime, *bundle.read_graphs(runtime, precision), 1, "bundle")
-            records[f"{runtime}-{precision}"] = golden_record(backend, image, bundle.vocabulary, options)
+    for graphs in bundle.manifest.graph_sets:
+        if libraries.installed(graphs.engine):
+            loaded = start(bundle.read_graphs(graphs), 1, "bundle")
+            records[graphs.name] = golden_record(loaded, image, bundle.vocabulary, options)
     document = {
         "photo": PHOTO,
         "credit": "nobody",
@@ -49,5 +50,5 @@ def edit_golden(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 def graph_checks(bundle: Path, **choice: Any) -> dict[str, Check]:
     """The checks of its ONNX graphs, by precision."""
-    found = verify(bundle, backend="onnx", threads=1, **choice)
+    found = verify(bundle, engine="onnx", threads=1, **choice)
     return {str(check.precision): check for check in found if check.check == "graphs"}

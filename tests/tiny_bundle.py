@@ -16,22 +16,27 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecap.runtime.bundle.bundle import (
-    MANIFEST,
-    Dims,
-    FileEntry,
-    GenerationConfig,
-    Manifest,
-    PreprocessConfig,
-    TensorSpec,
-    bundle_id,
-)
+from edgecap.runtime.bundle.bundle import Graph
 from edgecap.runtime.bundle.confidence import Calibration, Confidence
+from edgecap.runtime.bundle.entries import GRAPH, FileEntry, GraphEntry, GraphSet, TensorSpec, set_name
+from edgecap.runtime.bundle.entries import PRECISIONS as ALL_PRECISIONS
+from edgecap.runtime.bundle.files import MANIFEST
+from edgecap.runtime.bundle.generation import GenerationConfig
+from edgecap.runtime.bundle.manifest import Manifest, bundle_id
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
+from edgecap.runtime.engines.engine import Engine
+from edgecap.runtime.photo.preprocess import PreprocessConfig
 
 WORDS = ("a", "red", "green", "blue", "dark", "light", "photo", "picture")
 VOCABULARY = Vocabulary(SPECIAL_TOKENS + WORDS)
-DIMS = Dims(image_size=32, locations=4, feature_dim=3, key_dim=3, hidden_dim=3, vocab_size=len(VOCABULARY))
+DIMS = {
+    "image_size": 32,
+    "locations": 4,
+    "feature_dim": 3,
+    "key_dim": 3,
+    "hidden_dim": 3,
+    "vocab_size": len(VOCABULARY),
+}
 PREPROCESS = PreprocessConfig(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), size=32)
 GENERATION = GenerationConfig(beam=3, max_length=6)
 PRECISIONS = ("fp32", "int8")  # the same graphs under two names
@@ -46,20 +51,27 @@ OPSET, IR_VERSION = 17, 9
 S, L, D, A, H, V = 32, 4, 3, 3, 3, len(VOCABULARY)
 Axes = tuple[int | str, ...]
 ENCODER_INPUTS: dict[str, Axes] = {"image": (1, 3, S, S)}
-ENCODER_OUTPUTS: dict[str, Axes] = {"features": (1, L, D), "keys": (1, L, A), "h0": (1, H), "c0": (1, H)}
+ENCODER_OUTPUTS: dict[str, Axes] = {
+    "memory.features": (1, L, D),
+    "memory.keys": (1, L, A),
+    "state.h": (1, H),
+    "state.c": (1, H),
+}
 STEP_INPUTS: dict[str, Axes] = {
     "token": ("N", "K"),
-    "h": ("N", "K", H),
-    "c": ("N", "K", H),
-    "features": ("N", L, D),
-    "keys": ("N", L, A),
+    "state.h": ("N", "K", H),
+    "state.c": ("N", "K", H),
+    "memory.features": ("N", L, D),
+    "memory.keys": ("N", L, A),
 }
 STEP_OUTPUTS: dict[str, Axes] = {
     "log_probs": ("N", "K", V),
-    "h_next": ("N", "K", H),
-    "c_next": ("N", "K", H),
-    "alpha": ("N", "K", L),
+    "next.h": ("N", "K", H),
+    "next.c": ("N", "K", H),
+    "attention": ("N", "K", L),
 }
+# Of the signatures of a TensorFlow Lite step: a beam of 3 is filled up, one of 6 goes in two calls.
+HYPOTHESES = (1, 4)
 Graphs = Mapping[str, tuple[bytes, bytes]]  # by precision: encoder and decoder step
 
 
@@ -89,21 +101,36 @@ def write_tiny_bundle(
     ]
     if confidence is not None:
         entries.append(_write(path, "confidence.json", "confidence", _json(confidence.to_json())))
-    for runtime, graphs in (("onnx", onnx_graphs() if onnx is None else onnx), ("tflite", tflite or {})):
-        for precision, pair in graphs.items():
-            for role, graph in zip(("encoder", "decoder_step"), pair, strict=True):
-                entries.append(_write_graph(path, role, runtime, precision, graph))
+    sets = []
+    for engine, graphs in (("onnx", onnx_graphs() if onnx is None else onnx), ("tflite", tflite or {})):
+        for precision in sorted(graphs, key=ALL_PRECISIONS.index):
+            files = {}
+            for role, graph in zip(("encoder", "decoder_step"), graphs[precision], strict=True):
+                entries.append(_write_graph(path, role, engine, precision, graph))
+                files[role] = entries[-1].path
+            sets.append(GraphSet(set_name(engine, precision), engine, files))
     facts = {
         "bundle_id": bundle_id(entries),
         "name": "tiny-test",
+        "task": "caption",
+        "architecture": "lstm",
         "preset": "test",
         "created_by": "tests/tiny_bundle.py",
         "min_runtime": "0.1.0",
         "dims": DIMS,
         "files": tuple(entries),
+        "graph_sets": tuple(sets),
     }
     (path / MANIFEST).write_bytes(Manifest(**{**facts, **changes}).to_bytes())
     return path
+
+
+def loaded(engine: str, pair: tuple[bytes, bytes], precision: str = "fp32", source: str = "b") -> Engine:
+    """An encoder and a decoder step in their library."""
+    from edgecap.runtime.engines.starting import start
+
+    roles = zip(("encoder", "decoder_step"), pair, strict=True)
+    return start({role: Graph(graph, graph_entry(role, engine, precision)) for role, graph in roles}, 1, source)
 
 
 def encoder_graph() -> bytes:
@@ -111,10 +138,10 @@ def encoder_graph() -> bytes:
     nodes = [
         helper.make_node("AveragePool", ["image"], ["map"], kernel_shape=[S // 2, S // 2], strides=[S // 2, S // 2]),
         helper.make_node("Reshape", ["map", "rows"], ["flat"]),  # (1, 3, L)
-        helper.make_node("Transpose", ["flat"], ["features"], perm=[0, 2, 1]),  # (1, L, 3)
-        helper.make_node("Identity", ["features"], ["keys"]),
-        helper.make_node("ReduceMean", ["features"], ["h0"], axes=[1], keepdims=0),  # (1, 3)
-        helper.make_node("Neg", ["h0"], ["c0"]),
+        helper.make_node("Transpose", ["flat"], ["memory.features"], perm=[0, 2, 1]),  # (1, L, 3)
+        helper.make_node("Identity", ["memory.features"], ["memory.keys"]),
+        helper.make_node("ReduceMean", ["memory.features"], ["state.h"], axes=[1], keepdims=0),  # (1, 3)
+        helper.make_node("Neg", ["state.h"], ["state.c"]),
     ]
     return _model("encoder", nodes, ENCODER_INPUTS, ENCODER_OUTPUTS, {"rows": np.array([1, 3, L], np.int64)})
 
@@ -122,17 +149,17 @@ def encoder_graph() -> bytes:
 def step_graph() -> bytes:
     """Logits are a table of what follows a word, plus the colours of the state and of the attended location."""
     nodes = [
-        helper.make_node("Transpose", ["keys"], ["keys_t"], perm=[0, 2, 1]),  # (N, A, L)
-        helper.make_node("MatMul", ["h", "keys_t"], ["energy"]),  # (N, K, L)
-        helper.make_node("Softmax", ["energy"], ["alpha"], axis=-1),
-        helper.make_node("MatMul", ["alpha", "features"], ["context"]),  # (N, K, D)
-        helper.make_node("Add", ["h", "context"], ["colour"]),  # (N, K, 3)
+        helper.make_node("Transpose", ["memory.keys"], ["keys_t"], perm=[0, 2, 1]),  # (N, A, L)
+        helper.make_node("MatMul", ["state.h", "keys_t"], ["energy"]),  # (N, K, L)
+        helper.make_node("Softmax", ["energy"], ["attention"], axis=-1),
+        helper.make_node("MatMul", ["attention", "memory.features"], ["context"]),  # (N, K, D)
+        helper.make_node("Add", ["state.h", "context"], ["colour"]),  # (N, K, 3)
         helper.make_node("MatMul", ["colour", "words_of_colour"], ["by_colour"]),  # (N, K, V)
         helper.make_node("Gather", ["follows", "token"], ["by_word"]),  # (N, K, V)
         helper.make_node("Add", ["by_word", "by_colour"], ["logits"]),
         helper.make_node("LogSoftmax", ["logits"], ["log_probs"], axis=-1),
-        helper.make_node("Identity", ["h"], ["h_next"]),
-        helper.make_node("Add", ["c", "h"], ["c_next"]),
+        helper.make_node("Identity", ["state.h"], ["next.h"]),
+        helper.make_node("Add", ["state.c", "state.h"], ["next.c"]),
     ]
     return _model("decoder_step", nodes, STEP_INPUTS, STEP_OUTPUTS, step_constants())
 
@@ -174,21 +201,31 @@ def _type(tensor: str) -> int:
     return int(TensorProto.INT64 if tensor == "token" else TensorProto.FLOAT)
 
 
-def _write_graph(path: Path, role: str, runtime: str, precision: str, graph: bytes) -> FileEntry:
-    def specs(tensors: dict[str, Axes]) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(n, "int64" if n == "token" else "float32", shape) for n, shape in tensors.items())
+def _write_graph(path: Path, role: str, engine: str, precision: str, graph: bytes) -> FileEntry:
+    return _write(path, f"{role}.{precision}.{engine}", GRAPH, graph, graph_entry(role, engine, precision))
 
+
+def graph_entry(role: str, engine: str, precision: str = "fp32") -> GraphEntry:
+    """What the manifest says of a graph; of TensorFlow Lite's that :mod:`tiny_tflite` made."""
     inputs, outputs = (ENCODER_INPUTS, ENCODER_OUTPUTS) if role == "encoder" else (STEP_INPUTS, STEP_OUTPUTS)
-    facts: dict[str, Any] = {"inputs": specs(inputs), "outputs": specs(outputs)}
-    facts |= {"opset": OPSET, "ir_version": IR_VERSION} if runtime == "onnx" else {}
-    file = f"{role}.{precision}.{runtime}"
-    return _write(path, file, role, graph, runtime=runtime, precision=precision, **facts)
+    if engine == "onnx":
+        return GraphEntry(engine, precision, _specs(inputs), _specs(outputs), OPSET, IR_VERSION)
+    photos_last: dict[str, Axes] = {"image": (1, S, S, 3)} if role == "encoder" else inputs
+    one_photo: dict[str, Axes] = {name: (1, *axes[1:]) for name, axes in photos_last.items()}
+    made: dict[str, Axes] = {name: (1, *axes[1:]) for name, axes in outputs.items()}
+    borders = "int8" if (role, precision) == ("encoder", "int8") else "float32"
+    signatures = (role,) if role == "encoder" else tuple(f"{role}_{count}" for count in HYPOTHESES)
+    return GraphEntry(engine, precision, _specs(one_photo, borders), _specs(made, borders), signatures=signatures)
 
 
-def _write(path: Path, file: str, role: str, content: bytes, **facts: Any) -> FileEntry:
+def _specs(tensors: dict[str, Axes], dtype: str = "float32") -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(n, "int64" if n == "token" else dtype, shape) for n, shape in tensors.items())
+
+
+def _write(path: Path, file: str, role: str, content: bytes, graph: GraphEntry | None = None) -> FileEntry:
     (path / file).parent.mkdir(exist_ok=True)
     (path / file).write_bytes(content)
-    return FileEntry(path=file, role=role, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), **facts)
+    return FileEntry(file, role, hashlib.sha256(content).hexdigest(), len(content), graph)
 
 
 def _json(document: Any) -> bytes:

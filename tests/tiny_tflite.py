@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tiny_bundle import STEP_INPUTS, Graphs, H, L, S, step_constants
-
-HYPOTHESES = (1, 4)  # the sizes of the decoder step's signatures: a beam of 3 is filled up, one of 6 goes in two calls
+from tiny_bundle import HYPOTHESES, STEP_INPUTS, Graphs, L, S, step_constants
 
 
 def make_tflite_graphs(directory: Path) -> Graphs:
@@ -60,7 +58,8 @@ def main(directory: Path) -> None:
         colours = tf.nn.avg_pool2d(image, S // 2, S // 2, "VALID")  # (1, 2, 2, 3)
         features = tf.reshape(colours, (1, L, 3))
         state = tf.reduce_mean(features, 1)  # (1, 3)
-        return {"features": features, "keys": tf.identity(features), "h0": state, "c0": -state}
+        memory = {"memory.features": features, "memory.keys": tf.identity(features)}
+        return {**memory, "state.h": state, "state.c": -state}
 
     constants = step_constants()
 
@@ -69,7 +68,7 @@ def main(directory: Path) -> None:
         colour = h + tf.matmul(alpha, features)  # (1, K, 3)
         logits = tf.gather(constants["follows"], token) + tf.matmul(colour, constants["words_of_colour"][np.newaxis])
         log_probs = tf.nn.log_softmax(logits)  # (1, K, V)
-        return {"log_probs": log_probs, "h_next": tf.identity(h), "c_next": c + h, "alpha": alpha}
+        return {"log_probs": log_probs, "next.h": tf.identity(h), "next.c": c + h, "attention": alpha}
 
     def converter(name: str, functions: dict[str, Any]) -> Any:
         saved = str(directory / f"{name}.saved")
@@ -77,8 +76,8 @@ def main(directory: Path) -> None:
         return tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=list(functions))
 
     encoder = tf.function(encode).get_concrete_function(tf.TensorSpec((1, S, S, 3), name="image"))
-    (directory / "fp32").write_bytes(converter("fp32", {"encode": encoder}).convert())
-    quantizing = converter("int8", {"encode": encoder})
+    (directory / "fp32").write_bytes(converter("fp32", {"encoder": encoder}).convert())
+    quantizing = converter("int8", {"encoder": encoder})
     quantizing.optimizations = [tf.lite.Optimize.DEFAULT]
     photos = np.random.default_rng(0).uniform(-2, 2, (8, 1, S, S, 3)).astype(np.float32)
     plain = np.stack([np.full((1, S, S, 3), value, np.float32) for value in (-2, 2)])
@@ -88,10 +87,10 @@ def main(directory: Path) -> None:
     (directory / "int8").write_bytes(quantizing.convert())
     steps = {}
     for count in HYPOTHESES:
-        shapes = {name: (1, count, H) if name in "hc" else (1, *axes[1:]) for name, axes in STEP_INPUTS.items()}
-        shapes["token"] = (1, count)
+        sizes = {"N": 1, "K": count}
+        shapes = {name: [sizes.get(str(axis), axis) for axis in axes] for name, axes in STEP_INPUTS.items()}
         specs = [tf.TensorSpec(s, tf.int64 if n == "token" else tf.float32, name=n) for n, s in shapes.items()]
-        steps[f"step_{count}"] = tf.function(step).get_concrete_function(*specs)
+        steps[f"decoder_step_{count}"] = tf.function(step).get_concrete_function(*specs)
     (directory / "step").write_bytes(converter("step", steps).convert())
 
 

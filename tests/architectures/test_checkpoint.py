@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.registry import preset_dims
 from edgecap.errors import CheckpointError
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 

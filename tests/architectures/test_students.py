@@ -20,9 +20,9 @@ from edgecap.architectures.backbones.channel_shuffle import channel_shuffle
 from edgecap.architectures.backbones.shufflenet import ShuffleNetV2
 from edgecap.architectures.backbones.weights import load_backbone_weights, recalibrate_batchnorm
 from edgecap.architectures.lstm.dims import ModelDims
-from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.lstm.encoder import Encoder
 from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.errors import CheckpointError, ConfigError
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from edgecap.export.graphs.maker import GraphMaker
 from exported import MARK, RUNTIMES
 from PIL import Image
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.defaults import default_generation
-from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
 from edgecap.benchmarks import contest
 from edgecap.benchmarks.captioners import own, plain_torch
@@ -21,7 +21,6 @@ from edgecap.benchmarks.contest import WARM_UP, Contestant, medians
 from edgecap.benchmarks.encoders import FP32, INT8, Encoders, noise_db
 from edgecap.benchmarks.peers import Target
 from edgecap.export.compress.calibration import from_folder
-from edgecap.export.graphs.maker import GraphMaker
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime import load
 from edgecap.runtime.bundle.manifest import GRAPH_ROLES

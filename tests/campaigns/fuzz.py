@@ -29,9 +29,9 @@ from campaigns import document_mutations, photo_mutations
 from campaigns.children import Attempt, try_all
 from edgecap.errors import EdgecapError, ImageError
 from edgecap.runtime import Captioner, load
-from edgecap.runtime.bundle.bundle import MANIFEST
 from edgecap.runtime.bundle.description import describe
 from edgecap.runtime.bundle.documents import read_golden
+from edgecap.runtime.bundle.files import MANIFEST
 from edgecap.runtime.bundle.manifest import DIGEST_KEY, digest, written
 
 LONGEST = 1000  # characters of a message
@@ -73,7 +73,7 @@ def read_photo(captioner: Captioner, content: bytes) -> str | None:
 def read_bundle(path: Path, photo: bytes) -> str | None:
     """Open, describe and load a bundle, and caption a photo by it; what is wrong, in words."""
     try:
-        with load(path, threads=1, backend="onnx") as captioner:
+        with load(path, threads=1, engine="onnx") as captioner:
             read_golden(captioner.bundle)
             json.dumps(describe(captioner.bundle), allow_nan=False)
             captioner.caption(photo)
@@ -123,7 +123,7 @@ EVALUATION = {
 def fuzz_photos(count: int, seed: int) -> Iterator[Problem]:
     """Try ``count`` damaged photos."""
     photos = photo_mutations.seeds()
-    with documents_and_bundle() as (_, path), load(path, threads=1, backend="onnx") as captioner:
+    with documents_and_bundle() as (_, path), load(path, threads=1, engine="onnx") as captioner:
 
         def attempt(number: int) -> str | None:
             return read_photo(captioner, photo_mutations.mutated(photos, seed, number))

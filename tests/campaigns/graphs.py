@@ -24,7 +24,7 @@ from campaigns.children import try_all
 from campaigns.fuzz import Problem, write_document, wrong_error
 from edgecap.errors import EdgecapError
 from edgecap.runtime import load
-from edgecap.runtime.bundle.manifest import GRAPH_ROLES
+from edgecap.runtime.bundle.tasks import TASKS
 
 Pair = tuple[bytes, bytes]  # encoder and decoder step
 ENDED = ("ended by ", "hangs: ")  # how findings begin that are the engine's
@@ -33,7 +33,7 @@ ENDED = ("ended by ", "hangs: ")  # how findings begin that are the engine's
 def fuzz_graphs(runtime: str, pair: Pair, count: int, seed: int) -> Iterator[Problem]:
     """Try ``count`` damaged graphs in the engine of ``runtime``."""
     photo = photo_mutations.seeds()[0]
-    names = [f"{role}.fp32.{runtime}" for role in GRAPH_ROLES]
+    names = [f"{role}.fp32.{runtime}" for role in TASKS["caption"].graphs]
     with tempfile.TemporaryDirectory() as folder:
         graphs = {"fp32": pair}
         path = Path(folder) / "bundle"
@@ -58,7 +58,7 @@ def fuzz_graphs(runtime: str, pair: Pair, count: int, seed: int) -> Iterator[Pro
 def caption_by(path: Path, runtime: str, photo: bytes) -> str | None:
     """Load a bundle and caption a photo by it; what is wrong, in words."""
     try:
-        with load(path, threads=1, backend=runtime) as captioner:
+        with load(path, threads=1, engine=runtime) as captioner:
             caption = captioner.caption(photo, n_best=2)
     except Exception as error:
         return wrong_error(error, EdgecapError)

@@ -29,7 +29,8 @@ from training_runs import assert_same_run
 
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.cli import main as edgecap
-from edgecap.runtime.bundle.bundle import MANIFEST, Bundle
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.files import MANIFEST
 
 WRITING = "writing the bundle"
 GRAPHS = ("--onnx", "--fp32")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from edgecap.runtime import load
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle
-from edgecap.runtime.bundle.documents import graph_sets
 from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.runtime.verify.record import tensor_digest
 
@@ -33,13 +32,19 @@ def main() -> None:
         for photo in photos:
             digest = tensor_digest(to_tensor(photo, bundle.preprocess))
             write(bundle=label, photo=photo.name, tensor=digest)
-        for runtime, precision in graph_sets(bundle):
-            with load(name, backend=runtime, precision=precision, threads=1) as captioner:
+        for graphs in bundle.manifest.graph_sets:
+            with load(name, engine=graphs.engine, precision=graphs.precision, threads=1) as captioner:
                 for beam in BEAMS:
                     for photo in photos:
                         caption = captioner.caption(photo, beam=beam)
                         said = {"caption": caption.text, "log_prob": caption.log_prob}
-                        write(bundle=label, graphs=f"{runtime} {precision}", beam=beam, photo=photo.name, **said)
+                        write(
+                            bundle=label,
+                            graphs=f"{graphs.engine} {graphs.precision}",
+                            beam=beam,
+                            photo=photo.name,
+                            **said,
+                        )
     write(seconds=round(time.process_time()))
 
 

@@ -32,8 +32,7 @@ from exported import (
 from tiny_dataset import draw_photo
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.defaults import default_generation
-from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.export.compress.calibration import from_dataset
@@ -41,9 +40,11 @@ from edgecap.export.exporter import ExportRequest, export_bundle
 from edgecap.export.recipe import CaptionGate
 from edgecap.metrics.rightness import MEANING
 from edgecap.runtime import load
-from edgecap.runtime.bundle.bundle import MANIFEST, SCHEMA_VERSION, Bundle
+from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import TENSORS
-from edgecap.runtime.bundle.manifest import PRECISIONS, FileEntry, set_name
+from edgecap.runtime.bundle.entries import PRECISIONS, FileEntry, set_name
+from edgecap.runtime.bundle.files import MANIFEST
+from edgecap.runtime.bundle.manifest import SCHEMA_VERSION
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS
 from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.runtime.search.decoding import decode
@@ -171,8 +172,8 @@ def test_the_int8_encoder_of_tflite_computes_in_int8_throughout(bundle: Path) ->
 
 @pytest.mark.parametrize(("runtime", "precision"), SETS)
 def test_every_set_of_graphs_captions_a_photo(bundle: Path, photos: Path, runtime: str, precision: str) -> None:
-    with load(bundle, backend=runtime, precision=precision, threads=1) as captioner:
-        assert (captioner.runtime, captioner.precision, captioner.notes) == (runtime, precision, ())
+    with load(bundle, engine=runtime, precision=precision, threads=1) as captioner:
+        assert (captioner.engine, captioner.precision, captioner.notes) == (runtime, precision, ())
         caption = captioner.caption(photos / "003.jpg")
     assert len(caption.tokens) >= 1 and set(caption.tokens).isdisjoint({*SPECIAL_TOKENS, MARK})
     assert caption.log_prob < 0 and caption.attention.shape == (len(caption.tokens), 2, 2)
@@ -186,7 +187,7 @@ def test_fp32_graphs_say_what_torch_says(bundle: Path, checkpoint: Path, runtime
     tensor = np.concatenate([to_tensor(image, preprocess_config(saved.dims)) for image in images])
     backend = TorchEngine(saved.model())
     expected = decode(backend, backend.encode(tensor), saved.vocabulary, options)
-    with load(bundle, backend=runtime, precision="fp32", threads=1) as captioner:
+    with load(bundle, engine=runtime, precision="fp32", threads=1) as captioner:
         captions = captioner.caption_batch(images)
     assert [caption.token_ids for caption in captions] == [ranked[0].token_ids for ranked in expected]
     assert [caption.log_prob for caption in captions] == pytest.approx([r[0].log_prob for r in expected], abs=1e-3)
@@ -194,7 +195,7 @@ def test_fp32_graphs_say_what_torch_says(bundle: Path, checkpoint: Path, runtime
 
 def test_auto_takes_the_fastest_precision(bundle: Path) -> None:
     with load(bundle) as captioner:
-        assert (captioner.runtime, captioner.precision) == ("onnx", "int8")
+        assert (captioner.engine, captioner.precision) == ("onnx", "int8")
 
 
 def test_every_tensor_of_every_graph_has_a_parity_row(bundle: Path, checkpoint: Path) -> None:
@@ -237,9 +238,9 @@ def test_the_golden_record_is_what_the_runtime_gives(bundle: Path) -> None:
         found = record["graphs"][set_name(runtime, precision)]
         assert set(found["tensors"]) == set(TENSORS) and len(found["tensors"]["log_probs"]) == 44
         assert np.exp(found["tensors"]["log_probs"]).sum() == pytest.approx(1, abs=1e-3)
-        with load(bundle, backend=runtime, precision=precision) as captioner:
-            assert found["engine"] == captioner.backend.name
-            assert found["tensors"]["features"] == pytest.approx(samples(captioner.backend.encode(image).features))
+        with load(bundle, engine=runtime, precision=precision) as captioner:
+            assert found["engine"] == captioner.loaded.name
+            assert found["tensors"]["features"] == pytest.approx(samples(captioner.loaded.encode(image).features))
             for name, beam in (("greedy", 1), ("beam", 5)):
                 caption, expected = captioner.caption(bundle / record["photo"], beam=beam), found["captions"][name]
                 assert (caption.text, beam) == (expected["caption"], expected["beam"])

@@ -16,11 +16,11 @@ import pytest
 from conftest import coloured, encoded, patchwork
 from places import ROOT
 from tiny_bundle import Graphs, encoder_graph, onnx_graphs, step_graph, write_tiny_bundle
+from tiny_bundle import loaded as in_engine
 from tiny_tflite import made_for_a_newer_engine
 
 from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraError, OptionError, UnsupportedGraphError
 from edgecap.runtime import Caption, Captioner, load
-from edgecap.runtime.engines.onnx_engine import OnnxBackend
 from edgecap.runtime.loading import default_threads
 
 COLOURS = {"red": "A red photo.", "lime": "A green photo.", "blue": "A blue photo.", "black": "A dark photo."}
@@ -122,7 +122,7 @@ def test_options_change_the_caption(captioner: Captioner) -> None:
 
 def test_the_fastest_precision_is_chosen(tiny_bundle: Path) -> None:
     assert load(tiny_bundle).precision == "int8"
-    assert load(tiny_bundle, precision="fp32", backend="onnx").precision == "fp32"
+    assert load(tiny_bundle, precision="fp32", engine="onnx").precision == "fp32"
     assert 1 <= default_threads() <= 4
 
 
@@ -133,13 +133,13 @@ def test_the_fastest_precision_is_chosen(tiny_bundle: Path) -> None:
             {"precision": "fp16"},
             r"has no fp16 graphs; it has: onnx int8, fp32\. To have them:  edgecap export CHECKPOINT -o DIR --fp16 ",
         ),
-        ({"precision": "int4"}, "precision must be auto, int8, fp16, fp32, not 'int4'"),
-        ({"backend": "tflite"}, r"has no tflite graphs; it has: onnx int8, fp32\. .* -o DIR --tflite --data"),
+        ({"precision": "int4"}, r"has no int4 graphs; it has: onnx int8, fp32\. "),
+        ({"engine": "tflite"}, r"has no tflite graphs; it has: onnx int8, fp32\. .* -o DIR --tflite --data"),
         (
-            {"backend": "tflite", "precision": "int8"},
+            {"engine": "tflite", "precision": "int8"},
             r"has no tflite int8 graphs; it has: onnx int8, fp32\. .* -o DIR --tflite --int8 ",
         ),
-        ({"backend": "abacus"}, "backend must be auto, onnx, tflite, not 'abacus'"),
+        ({"engine": "abacus"}, "engine must be auto, onnx, tflite, not 'abacus'"),
         ({"threads": 0}, "threads must be"),
         ({"threads": "2"}, "threads must be a whole number, not '2'"),
     ],
@@ -154,23 +154,23 @@ def test_the_first_engine_with_graphs_is_chosen(
 ) -> None:
     for options, chosen in (
         ({}, ("onnx", "int8")),
-        ({"backend": "tflite"}, ("tflite", "int8")),
-        ({"backend": "tflite", "precision": "fp32"}, ("tflite", "fp32")),
+        ({"engine": "tflite"}, ("tflite", "int8")),
+        ({"engine": "tflite", "precision": "fp32"}, ("tflite", "fp32")),
     ):
         captioner = load(two_runtimes, **options)  # type: ignore[arg-type]
-        assert (captioner.runtime, captioner.precision) == chosen and captioner.notes == ()
+        assert (captioner.engine, captioner.precision) == chosen and captioner.notes == ()
     tflite_only = write_tiny_bundle(tmp_path / "tflite", onnx={}, tflite=tflite_graphs)
-    assert load(tflite_only).runtime == "tflite"
+    assert load(tflite_only).engine == "tflite"
     # Each has what the other lacks.
     mixed = write_tiny_bundle(tmp_path / "mixed", {"int8": onnx_graphs()["int8"]}, {"fp32": tflite_graphs["fp32"]})
-    assert load(mixed).runtime == "onnx" and load(mixed, precision="fp32").runtime == "tflite"
+    assert load(mixed).engine == "onnx" and load(mixed, precision="fp32").engine == "tflite"
     with pytest.raises(OptionError, match=r"has no onnx fp32 graphs; it has: onnx int8; tflite fp32\. "):
-        load(mixed, backend="onnx", precision="fp32")
+        load(mixed, engine="onnx", precision="fp32")
     # And when one is not installed.
     monkeypatch.setattr("edgecap.runtime.engines.libraries.installed", lambda runtime: runtime == "tflite")
-    assert load(two_runtimes).runtime == "tflite"
+    assert load(two_runtimes).engine == "tflite"
     with pytest.raises(MissingExtraError, match=r"edgecap\[onnx\]"):
-        load(two_runtimes, backend="onnx")
+        load(two_runtimes, engine="onnx")
     monkeypatch.setattr("edgecap.runtime.engines.libraries.installed", lambda runtime: False)
     for bundle, extra in ((two_runtimes, "onnx"), (tflite_only, "tflite")):
         with pytest.raises(MissingExtraError, match=rf"edgecap\[{extra}\]"):
@@ -200,7 +200,7 @@ def test_another_precision_replaces_one_that_the_engine_refuses(tmp_path: Path) 
 def test_a_graph_for_a_newer_litert_is_replaced(tflite_graphs: Graphs, tmp_path: Path) -> None:
     encoder, step = tflite_graphs["int8"]
     graphs = {"int8": (made_for_a_newer_engine(encoder), step), "fp32": tflite_graphs["fp32"]}
-    captioner = load(write_tiny_bundle(tmp_path / "bundle", tflite=graphs), backend="tflite")
+    captioner = load(write_tiny_bundle(tmp_path / "bundle", tflite=graphs), engine="tflite")
     (note,) = captioner.notes
     wanted = r"int8 graphs do not load in ai-edge-litert \d\S+ \(Didn't find op .* version '99'.*\): fp32 is used"
     assert re.fullmatch(wanted, note) and captioner.precision == "fp32"
@@ -217,22 +217,22 @@ def test_a_torn_graph_is_never_replaced(own_bundle: Path, graph: str) -> None:
 
 def test_wrong_tensors_are_never_replaced(tmp_path: Path) -> None:
     good, swapped = (encoder_graph(), step_graph()), (step_graph(), step_graph())
-    with pytest.raises(BundleError, match="encoder: has the tensors"):
+    with pytest.raises(EngineError, match="encoder has the inputs"):
         load(write_tiny_bundle(tmp_path / "bundle", {"int8": swapped, "fp32": good}))
 
 
 def test_graphs_that_are_none_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UnsupportedGraphError, match=r"b: encoder: does not load in onnxruntime \d") as caught:
-        OnnxBackend(b"no graph", step_graph(), 1, "b")
+        in_engine("onnx", (b"no graph", step_graph()))
     assert "\n" not in str(caught.value)
-    with pytest.raises(BundleError, match="b: encoder: has the tensors"):
-        OnnxBackend(step_graph(), step_graph(), 1, "b")
+    with pytest.raises(EngineError, match="b: encoder has the inputs"):
+        in_engine("onnx", (step_graph(), step_graph()))
     assert capfd.readouterr().err == ""
 
 
 def test_an_engine_that_fails_is_one_line(captioner: Captioner, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EngineError, match="ONNX Runtime failed") as caught:
-        captioner.backend.encode(np.zeros((1, 3, 31, 31), np.float32))
+        captioner.loaded.encode(np.zeros((1, 3, 31, 31), np.float32))
     assert "\n" not in str(caught.value) and capfd.readouterr().err == ""
 
 

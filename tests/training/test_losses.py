@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgecap.architectures.registry import preset_dims
-from edgecap.architectures.lstm.network import CaptionModel, ForcedStep
 from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.lstm.network import CaptionModel, ForcedStep
+from edgecap.architectures.registry import preset_dims
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import Distillation, TrainConfig
 from edgecap.training.sources.batches import Batch, TeacherTensors

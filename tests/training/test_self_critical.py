@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from edgecap.architectures.registry import preset_dims
-from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.registry import preset_dims
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.metrics.cider import CiderD
 from edgecap.runtime.bundle.vocabulary import END, SPECIAL_TOKENS, Vocabulary

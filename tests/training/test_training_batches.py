@@ -17,9 +17,9 @@ from PIL import Image, ImageOps
 from tiny_dataset import draw_photo, write_tiny_dataset
 from training_runs import PLAIN, log_rows
 
-from edgecap.architectures.registry import preset_dims
-from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.augmentation import Augmentation, cached_view, random_view
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import Distillation, Language, SelfCritical, Stage, TrainConfig

@@ -75,8 +75,8 @@ def test_without_photos_nothing_changes() -> None:
 
 def test_a_cap_is_on_what_is_concatenated_and_on_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("onnxsim", reason="exporting needs the extra export")
-    from edgecap.architectures.registry import preset_dims
     from edgecap.architectures.lstm.network import CaptionModel
+    from edgecap.architectures.registry import preset_dims
     from edgecap.export.graphs.torch_to_onnx import export_encoder, graph_session
 
     torch.manual_seed(0)

@@ -17,7 +17,7 @@ from tiny_tflite import edited
 
 from edgecap.errors import ExportError
 from edgecap.export.compress.half_storage import SMALLEST, store_half
-from edgecap.runtime.engines.engine import Backend, Encoded, Step
+from edgecap.runtime.engines.engine import Encoded, Step
 from edgecap.runtime.engines.litert_engine import LiteRtBackend
 from edgecap.runtime.engines.onnx_engine import OnnxBackend
 

@@ -22,7 +22,7 @@ from tiny_bundle import (
 from tiny_tflite import edited
 
 from edgecap.export.graphs.interface import graph_interface
-from edgecap.runtime.bundle.manifest import FileEntry, TensorSpec
+from edgecap.runtime.bundle.entries import FileEntry, TensorSpec
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

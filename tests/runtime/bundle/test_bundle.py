@@ -15,16 +15,10 @@ from hypothesis import strategies as st
 from tiny_bundle import DIMS, GENERATION, PREPROCESS, VOCABULARY, write_tiny_bundle
 
 from edgecap.errors import BundleError
-from edgecap.runtime.bundle.bundle import (
-    MANIFEST,
-    Bundle,
-    FileEntry,
-    Manifest,
-    bundle_id,
-    embedded_bundles,
-    find_bundle,
-)
-from edgecap.runtime.bundle.manifest import is_inside
+from edgecap.runtime.bundle.bundle import Bundle, embedded_bundles, find_bundle
+from edgecap.runtime.bundle.entries import FileEntry, is_inside
+from edgecap.runtime.bundle.files import MANIFEST
+from edgecap.runtime.bundle.manifest import Manifest, bundle_id
 
 
 def test_an_opened_bundle_has_what_was_written(tiny_bundle: Path) -> None:
@@ -32,8 +26,8 @@ def test_an_opened_bundle_has_what_was_written(tiny_bundle: Path) -> None:
     assert (bundle.vocabulary, bundle.preprocess, bundle.generation) == (VOCABULARY, PREPROCESS, GENERATION)
     assert bundle.manifest.dims == DIMS
     assert bundle.precisions("onnx") == ("int8", "fp32") and bundle.precisions("tflite") == ()
-    encoder = bundle.graph("encoder", "onnx", "fp32")
-    assert encoder is not None and bundle.read(encoder) == (tiny_bundle / encoder.path).read_bytes()
+    encoder = bundle.files(bundle.graph_set("onnx", "fp32"))["encoder"]
+    assert bundle.read(encoder) == (tiny_bundle / encoder.path).read_bytes()
     assert Manifest.from_json(json.loads(json.dumps(bundle.manifest.to_json()))) == bundle.manifest
 
 
@@ -78,8 +72,7 @@ def test_a_longer_file_is_torn(own_bundle: Path) -> None:
 
 def test_a_file_changed_after_opening_is_not_used(own_bundle: Path) -> None:
     bundle = Bundle.open(own_bundle)
-    entry = bundle.graph("encoder", "onnx", "fp32")
-    assert entry is not None
+    entry = bundle.files(bundle.graph_set("onnx", "fp32"))["encoder"]
     content = (own_bundle / entry.path).read_bytes()
     (own_bundle / entry.path).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(BundleError, match="torn or edited"):
@@ -87,8 +80,19 @@ def test_a_file_changed_after_opening_is_not_used(own_bundle: Path) -> None:
 
 
 def test_newer_makers_are_told_apart_from_damage(own_bundle: Path) -> None:
-    edit_manifest(own_bundle, lambda document: document.update(schema_version=2, files=7), sealed=False)
-    problem = r"was made for a newer edgecap \(schema 2, this one reads 1\): upgrade edgecap"
+    """Whatever stands in the other fields, which may mean anything then."""
+    edit_manifest(own_bundle, lambda document: document.update(schema_version=3, files=7), sealed=False)
+    problem = r"was made for a newer edgecap \(schema 3, this one reads 2\): upgrade edgecap"
+    with pytest.raises(BundleError, match=problem):
+        Bundle.open(own_bundle)
+    edit_manifest(own_bundle, lambda document: document.update(schema_version=2, min_runtime="99.1"), sealed=False)
+    with pytest.raises(BundleError, match=r"newer edgecap \(99.1, this is .*\): upgrade edgecap"):
+        Bundle.open(own_bundle)
+
+
+def test_older_makers_are_told_what_to_do(own_bundle: Path) -> None:
+    edit_manifest(own_bundle, lambda document: document.update(schema_version=1), sealed=False)
+    problem = r"was made by an older edgecap \(schema 1, this one reads 2\): export its checkpoint again"
     with pytest.raises(BundleError, match=problem):
         Bundle.open(own_bundle)
 
@@ -114,21 +118,65 @@ def test_unknown_keys_are_ignored(own_bundle: Path) -> None:
         (lambda d: d.pop("name"), "manifest lacks 'name'"),
         (lambda d: d.update(name=3), "manifest.name must be a string, not 3"),
         (lambda d: d["dims"].update(locations=True), "manifest.dims.locations must be a whole number"),
-        (lambda d: d["dims"].update(locations=5), "square"),
-        (lambda d: d["dims"].update(vocab_size=7), "its manifest says 7"),
+        (lambda d: d["dims"].update(locations=0), "dims.locations must be positive"),
+        (lambda d: d["dims"].pop("vocab_size"), "dims lack 'vocab_size'"),
+        (lambda d: d["dims"].update(vocab_size=7), "of 7 words by its dims"),
         (lambda d: d["dims"].update(image_size=64), "its graphs take 64"),
         (lambda d: d["files"][0].update(role="poem"), "unknown role 'poem'"),
         (lambda d: d["files"].pop(1), "one file of the role 'vocab' is needed"),
         (lambda d: d["files"].append(d["files"][3]), "listed twice"),
-        (lambda d: d["files"][4].update(precision="int4"), "unknown runtime or precision"),
+        (lambda d: d["files"][4]["graph"].update(precision="int4"), "unknown precision 'int4'"),
+        (lambda d: d["files"][4]["graph"].update(engine="abacus"), "unknown engine 'abacus'"),
+        (lambda d: d["files"][4].pop("graph"), "must say what graph it is"),
+        (lambda d: d.update(task="sing"), r"unknown task 'sing' \(known: caption\): upgrade edgecap"),
+        (lambda d: d.update(architecture="abacus"), r"unknown architecture 'abacus' \(known: .*\): upgrade edgecap"),
+        (
+            lambda d: d["graph_sets"][0]["graphs"].pop("decoder_step"),
+            "graph set onnx-int8 has no decoder_step: exp",
+        ),
+        (lambda d: d["graph_sets"][0]["graphs"].update(poet="encoder.int8.onnx"), "onnx-int8 has a 'poet'"),
+        (lambda d: d["graph_sets"][0]["graphs"].update(encoder="vocab.json"), "names 'vocab.json', which is no graph"),
+        (lambda d: d["graph_sets"][0].update(engine="tflite", name="tflite-int8"), "which is a graph for onnx"),
+        (lambda d: d["graph_sets"][0].update(name="int8"), "the graph set 'int8' must be called onnx- and a word"),
+        (lambda d: d["graph_sets"].append(d["graph_sets"][0]), "two graph sets have one name"),
         (lambda d: d.update(min_runtime="soon"), "not a version"),
-        (lambda d: d.update(schema_version=0), "unknown schema 0"),
+        (lambda d: d.update(schema_version=0), "an older edgecap"),
     ],
 )
 def test_a_wrong_manifest_says_what_is_wrong(own_bundle: Path, edit: Edit, problem: str) -> None:
     edit_manifest(own_bundle, edit)
     with pytest.raises(BundleError, match=problem):
         Bundle.open(own_bundle)
+
+
+def tensor(document: dict[str, Any], role: str, side: str, name: str) -> dict[str, Any]:
+    """A tensor of an fp32 graph, as the manifest lists it."""
+    (file,) = (file for file in document["files"] if file["path"] == f"{role}.fp32.onnx")
+    (found,) = (one for one in file["graph"][side] if one["name"] == name)
+    return found  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("role", "side", "name", "change", "problem"),
+    [
+        ("encoder", "inputs", "image", {"name": "sound"}, r"the encoder's inputs are \['sound'\], not \['image'\]"),
+        ("encoder", "outputs", "memory.keys", {"name": "keys"}, r"encoder's outputs must be memory\.\* and state\.\*"),
+        ("encoder", "outputs", "memory.keys", {"name": "memory.x"}, "decoder step's inputs are "),
+        ("encoder", "outputs", "memory.keys", {"shape": [1, 4, 9]}, "memory.keys is .* which does not fit "),
+        ("encoder", "outputs", "state.h", {"name": "state.x"}, "makes state.x, which the decoder step does not take"),
+        ("decoder_step", "outputs", "next.h", {"name": "next.x"}, "the decoder step's outputs are "),
+        ("decoder_step", "outputs", "next.h", {"shape": ["N", "K", 5]}, "next.h is .* which does not fit "),
+        ("decoder_step", "outputs", "log_probs", {"shape": ["N", "K", 5]}, "of 12 words by its dims"),
+        ("decoder_step", "inputs", "token", {"name": "state.h"}, "lists two tensors of one name"),
+    ],
+)
+def test_graphs_that_do_not_make_a_captioner_are_refused(
+    own_bundle: Path, role: str, side: str, name: str, change: dict[str, Any], problem: str
+) -> None:
+    edit_manifest(own_bundle, lambda document: tensor(document, role, side, name).update(change))
+    with pytest.raises(BundleError, match=problem) as caught:
+        Bundle.open(own_bundle)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from edited_bundle import edit_manifest
 
 from edgecap.errors import BundleError
 from edgecap.runtime import load
-from edgecap.runtime.bundle.bundle import MANIFEST, Bundle
-from edgecap.runtime.bundle.manifest import MAX_BYTES, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES, is_inside
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.entries import MAX_BYTES, MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES, is_inside
+from edgecap.runtime.bundle.files import MANIFEST
 
 FLIPS = 500
 PLUS = ROOT / "models" / "plus" / "bundle"
@@ -179,7 +180,7 @@ def test_a_path_that_is_listed_twice_is_named(own_bundle: Path) -> None:
         Bundle.open(own_bundle)
 
 
-@pytest.mark.parametrize("role", ["vocab", "encoder", "golden"])
+@pytest.mark.parametrize("role", ["vocab", "graph", "golden"])
 def test_a_file_beyond_the_limit_of_its_role_is_refused_by_the_manifest_alone(own_bundle: Path, role: str) -> None:
     def edit(document: dict[str, object]) -> None:
         files: list[dict[str, object]] = document["files"]  # type: ignore[assignment]
@@ -188,7 +189,7 @@ def test_a_file_beyond_the_limit_of_its_role_is_refused_by_the_manifest_alone(ow
     edit_manifest(own_bundle, edit)
     with pytest.raises(BundleError, match=rf"is larger than {MAX_BYTES[role]} bytes, the most for '{role}'"):
         Bundle.open(own_bundle)
-    assert MAX_BYTES["encoder"] == MAX_GRAPH_BYTES
+    assert MAX_BYTES["graph"] == MAX_GRAPH_BYTES
 
 
 @pytest.mark.parametrize("name", [MANIFEST, "vocab.json", "generation.json", "preprocess.json", "encoder.fp32.onnx"])

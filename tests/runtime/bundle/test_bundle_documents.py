@@ -14,7 +14,8 @@ from tiny_bundle import CONFIDENCE, GENERATION, PREPROCESS, VOCABULARY, write_ti
 
 from edgecap.errors import BundleError, EdgecapError
 from edgecap.runtime import load
-from edgecap.runtime.bundle.bundle import MANIFEST, Bundle
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.files import MANIFEST
 from edgecap.runtime.bundle.json_document import MAX_DEPTH, parse_json
 from edgecap.runtime.bundle.vocabulary import Detokenizer
 

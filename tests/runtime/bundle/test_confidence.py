@@ -99,7 +99,7 @@ def test_a_limit_without_a_calibration_is_wrong_usage(
     calibrated: Path, tiny_bundle: Path, photos: tuple[Path, Path]
 ) -> None:
     without = "it was exported without --data, whose val photos it takes: export it again with them"
-    others = "of its graphs these have one: onnx-fp32 (--backend, --precision)"
+    others = "of its graphs these have one: onnx-fp32 (--engine, --precision)"
     for bundle, precision, why in ((tiny_bundle, "fp32", without), (calibrated, "int8", others)):
         arguments = ("caption", *photos, "--bundle", bundle, "--precision", precision)
         code, out, (line,) = edgecap(*arguments, "--min-confidence", 0.5)

@@ -142,7 +142,7 @@ def test_the_command_itself_finds_a_source(tiny_bundle: Path, photo: Callable[..
         (("-",), 2, "photos are read again and again, so none can come from stdin"),
         (("red.jpg", "--threads", "0"), 2, "'0' is not a list of numbers from 1 to 256, such as 1,2,4"),
         (("red.jpg", "--threads", "1,x"), 2, "'1,x' is not a list of numbers"),
-        (("red.jpg", "--backend", "tflite"), 2, "has no tflite graphs"),
+        (("red.jpg", "--engine", "tflite"), 2, "has no tflite graphs"),
         (("red.jpg", "--captions", "1"), 2, "--captions"),
         ((), 1, "has no golden photo: name photos to be captioned"),
         (("red.jpg", "--json", "nowhere/bench.json"), 2, "nowhere/bench.json: there is no such folder to write to"),

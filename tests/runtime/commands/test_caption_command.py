@@ -59,7 +59,7 @@ def test_json_has_a_record_for_every_photo(tiny_bundle: Path, photo: Photo) -> N
     assert record["tokens"] == ["a", "red", "photo"] and record["log_prob"] < 0 and record["truncated"] is False
     assert set(record["timings_ms"]) == {"preprocess", "encoder", "steps", "total"}
     assert record["bundle"].startswith("tiny-test@") and record["precision"] == "fp32"
-    assert re.fullmatch(r"onnxruntime \d\S+", record["backend"])
+    assert re.fullmatch(r"onnxruntime \d\S+", record["library"])
 
 
 def test_the_best_captions_are_a_line_each(tiny_bundle: Path, photo: Photo) -> None:
@@ -85,10 +85,10 @@ def test_the_best_captions_are_a_line_each(tiny_bundle: Path, photo: Photo) -> N
 def test_every_engine_keeps_stderr_clean(two_runtimes: Path, photo: Photo) -> None:
     red, blue = photo("red.jpg", "red"), photo("blue.jpg", "blue")
     for backend, engine in (("auto", "onnxruntime"), ("onnx", "onnxruntime"), ("tflite", "ai-edge-litert")):
-        arguments = ("caption", red, blue, "--bundle", two_runtimes, "--backend", backend)
+        arguments = ("caption", red, blue, "--bundle", two_runtimes, "--engine", backend)
         assert edgecap(*arguments) == (0, [f"{red}: A red photo.", f"{blue}: A blue photo."], [])
         code, out, err = edgecap(*arguments, "--json", "--beam", 6)
-        assert (code, err) == (0, []) and all(json.loads(line)["backend"].startswith(f"{engine} ") for line in out)
+        assert (code, err) == (0, []) and all(json.loads(line)["library"].startswith(f"{engine} ") for line in out)
 
 
 def test_a_precision_that_is_replaced_is_noted_on_stderr(photo: Photo, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_bad_bundle_is_one_line_and_nothing_is_captioned(own_bundle: Path, pho
 
     def newer(bundle: Path) -> None:
         manifest = json.loads((bundle / "manifest.json").read_text())
-        (bundle / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 2}))
+        (bundle / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 3}))
 
     def changed(bundle: Path) -> None:
         content = bytearray((bundle / "encoder.fp32.onnx").read_bytes())
@@ -169,7 +169,7 @@ def test_a_bad_bundle_is_one_line_and_nothing_is_captioned(own_bundle: Path, pho
     for bundle, problem in {
         spoilt("changed", changed): r"encoder.fp32.onnx: does not match its sha256",
         spoilt("missing", lambda bundle: (bundle / "vocab.json").unlink()): r"vocab.json: is missing",
-        spoilt("newer", newer): r"made for a newer edgecap \(schema 2, this one reads 1\): upgrade edgecap",
+        spoilt("newer", newer): r"made for a newer edgecap \(schema 3, this one reads 2\): upgrade edgecap",
         tmp_path / "nowhere": "no such bundle",
     }.items():
         code, out, (line,) = edgecap("caption", red, "--bundle", bundle)
@@ -186,9 +186,9 @@ def test_a_bad_bundle_is_one_line_and_nothing_is_captioned(own_bundle: Path, pho
         ("caption", "x.jpg", "--max-length", "many"),
         ("describe", "x.jpg"),
         ("caption", "x.jpg", "--length-penalty", "nan"),
-        ("caption", "x.jpg", "--backend", "abacus"),
+        ("caption", "x.jpg", "--engine", "abacus"),
         ("caption", "x.jpg", "--precision", "fp16"),  # which this bundle does not have
-        ("caption", "x.jpg", "--backend", "tflite"),  # likewise
+        ("caption", "x.jpg", "--engine", "tflite"),  # likewise
     ],
 )
 def test_wrong_usage_is_exit_2(tiny_bundle: Path, arguments: tuple[str, ...]) -> None:

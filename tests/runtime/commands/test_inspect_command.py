@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ENVIRONMENT, edgecap
-from edited_bundle import add_file, edit_manifest, remove_file
+from edited_bundle import add_file, add_set, edit_manifest, remove_file
 from tiny_bundle import DIMS, GENERATION
 
 from edgecap.cli.inspect import WIDTH, report
@@ -59,9 +59,10 @@ def test_the_report_of_a_small_bundle(own_bundle: Path) -> None:
     code, out, err = edgecap("inspect", own_bundle)
     manifest = Bundle.open(own_bundle).manifest
     assert (code, err) == (0, [])
-    assert out[:5] == [
+    assert out[:6] == [
         manifest.label,
-        "  preset        test",
+        "  task          caption",
+        "  architecture  lstm, preset test",
         "  created by    tests/tiny_bundle.py",
         "  needs         edgecap 0.1.0 or newer",
         "  dims          image_size 32, locations 4, feature_dim 3, key_dim 3, hidden_dim 3, vocab_size 12",
@@ -71,14 +72,18 @@ def test_the_report_of_a_small_bundle(own_bundle: Path) -> None:
         row = rf"{re.escape(entry.path)} +{entry.role} +{re.escape(human_bytes(entry.bytes))}  {entry.sha256[:12]}"
         assert sum(re.fullmatch(row, line) is not None for line in out) == 1
     start = out.index(STEP)
-    assert out[start + 1 : start + 7] == [
-        "  runtime       onnx fp32, opset 17, IR version 9",
-        "  caption gate  not measured",
-        "  inputs        token int64 (N, K), h float32 (N, K, 3), c float32 (N, K, 3),",
-        "                features float32 (N, 4, 3), keys float32 (N, 4, 3)",
-        "  outputs       log_probs float32 (N, K, 12), h_next float32 (N, K, 3), c_next float32 (N, K, 3),",
-        "                alpha float32 (N, K, 4)",
+    assert out[start + 1 : start + 6] == [
+        "  engine        onnx fp32, opset 17, IR version 9",
+        "  inputs        token int64 (N, K), state.h float32 (N, K, 3), state.c float32 (N, K, 3),",
+        "                memory.features float32 (N, 4, 3), memory.keys float32 (N, 4, 3)",
+        "  outputs       log_probs float32 (N, K, 12), next.h float32 (N, K, 3), next.c float32 (N, K, 3),",
+        "                attention float32 (N, K, 4)",
     ]
+    graphs = "encoder.fp32.onnx + decoder_step.fp32.onnx"
+    assert (
+        sum(re.fullmatch(rf"onnx-fp32 +{re.escape(graphs)} +not measured +\d\S* kB", line) is not None for line in out)
+        == 1
+    )
     assert max(map(len, out)) <= WIDTH
 
 
@@ -92,19 +97,26 @@ def test_json_has_all_of_it(own_bundle: Path) -> None:
     assert facts == json.loads(json.dumps(describe(bundle)))
     manifest = bundle.manifest
     assert facts["bundle"] == manifest.label and facts["bundle_id"] == manifest.bundle_id
-    assert facts["dims"] == vars(DIMS) and facts["generation"] == GENERATION.to_json()
+    assert facts["dims"] == DIMS and facts["generation"] == GENERATION.to_json()
     assert [file["sha256"] for file in facts["files"]] == [entry.sha256 for entry in manifest.files]
     assert facts["bytes"] == sum((own_bundle / entry.path).stat().st_size for entry in manifest.files)
     graphs = {graph["path"]: graph for graph in facts["graphs"]}
     assert {name: graphs[STEP][name] for name in ("ops", "parameters", "macs")} == FACTS[STEP]
-    assert graphs["encoder.int8.onnx"]["ops"] is None and graphs["encoder.int8.onnx"]["passes_gate"] is None
+    assert graphs["encoder.int8.onnx"]["ops"] is None
     assert graphs["encoder.int8.onnx"]["inputs"] == [{"name": "image", "dtype": "float32", "shape": [1, 3, 32, 32]}]
-    assert facts["sets"]["onnx-fp32"] == sum((own_bundle / f"{n}.fp32.onnx").stat().st_size for n in ROLES)
+    sets = {graphs["name"]: graphs for graphs in facts["graph_sets"]}
+    assert sets["onnx-fp32"] == {
+        "name": "onnx-fp32",
+        "engine": "onnx",
+        "graphs": {role: f"{role}.fp32.onnx" for role in ROLES},
+        "passes_gate": None,
+        "bytes": sum((own_bundle / f"{role}.fp32.onnx").stat().st_size for role in ROLES),
+    }
     assert facts["evaluation"] == {name: EVALUATION[name] for name in ("checkpoint_sha256", "protocol", "results")}
 
 
 def test_graph_facts_are_told_where_they_are_recorded(own_bundle: Path) -> None:
-    graphs = sum(entry.role in ROLES for entry in Bundle.open(own_bundle).manifest.files)
+    graphs = sum(entry.graph is not None for entry in Bundle.open(own_bundle).manifest.files)
     remove_file(own_bundle, "graphs.json")
     lines = lines_of(own_bundle)
     assert lines.count("  operators     not recorded") == graphs
@@ -133,23 +145,21 @@ def test_the_evaluation_is_a_table_of_its_numbers(own_bundle: Path) -> None:
 
 def test_gates_signatures_and_sizes_are_told(own_bundle: Path) -> None:
     def edit(document: dict[str, Any]) -> None:
-        for file in document["files"]:
-            if file["role"] in ROLES and file["precision"] == "int8":
-                file["passes_gate"] = file["role"] == "encoder"
+        for graphs, passes in zip(document["graph_sets"], (True, False), strict=True):
+            graphs["passes_gate"] = passes
 
     edit_manifest(own_bundle, edit)
-    for role, signatures in (("encoder", ["encode"]), ("decoder_step", ["step_1", "step_5"])):
-        facts = {"runtime": "tflite", "precision": "fp16", "signatures": signatures}
-        add_file(own_bundle, f"{role}.fp16.tflite", role, bytes(750_000), **facts)
+    add_set(own_bundle, "tflite", "fp16", bytes(750_000), opset=None, ir_version=None, signatures=["step_1", "step_5"])
     lines = lines_of(own_bundle)
-    gates = {lines[n - 2]: line for n, line in enumerate(lines) if line.startswith("  caption gate")}
-    assert gates["encoder.int8.onnx"] == "  caption gate  passed" and gates["decoder_step.int8.onnx"].endswith(
-        " missed"
-    )
-    assert gates[STEP] == "  caption gate  not measured"
     assert lines[lines.index("decoder_step.fp16.tflite") + 1].endswith(" tflite fp16, signatures step_1, step_5")
-    assert any(re.fullmatch(r"tflite fp16 +1\.5 MB", line) for line in lines)
-    assert any(re.fullmatch(r"all files +1\.5 MB", line) for line in lines)
+    gates = (
+        ("onnx-int8", "passed", r"\S+ kB"),
+        ("onnx-fp32", "missed", r"\S+ kB"),
+        ("tflite-fp16", "not measured", r"1\.5 MB"),
+    )
+    for name, gate, size in gates:
+        assert any(re.fullmatch(rf"{name} +encoder\S+ \+ decoder_step\S+ +{gate} +{size}", line) for line in lines)
+    assert any(re.fullmatch(r"all files: 1\.5 MB", line) for line in lines)
 
 
 def test_a_torn_bundle_is_not_described(own_bundle: Path) -> None:
@@ -188,7 +198,7 @@ def test_it_needs_no_engine_and_no_graph_library(own_bundle: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "") and run.stdout.splitlines() == lines_of(own_bundle)
 
 
-@pytest.mark.parametrize("arguments", [("--backend", "onnx"), ("more",)])
+@pytest.mark.parametrize("arguments", [("--engine", "onnx"), ("more",)])
 def test_wrong_usage_is_exit_2(own_bundle: Path, arguments: tuple[str, ...]) -> None:
     code, out, err = edgecap("inspect", own_bundle, *arguments)
     assert (code, out) == (2, []) and err

@@ -10,13 +10,14 @@ from typing import Any
 import onnxruntime
 import pytest
 from conftest import edgecap
-from edited_bundle import add_file, remove_file
+from edited_bundle import add_file, add_set, remove_file
 from golden_bundle import PHOTO, edit_golden, graph_checks, write_golden
 from patients import ENGINES, without
 
 from edgecap.errors import BundleError, MissingExtraError
-from edgecap.runtime.bundle.bundle import MANIFEST, Bundle
-from edgecap.runtime.bundle.documents import GOLDEN, SEARCHES, TENSORS, graph_sets
+from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.runtime.bundle.documents import GOLDEN, SEARCHES
+from edgecap.runtime.bundle.files import MANIFEST
 from edgecap.runtime.verify.golden_check import verify
 
 
@@ -28,7 +29,7 @@ def recorded(own_bundle: Path) -> Path:
 
 
 def test_a_sound_bundle_is_a_line_a_check(recorded: Path) -> None:
-    code, out, err = edgecap("verify", recorded, "--backend", "onnx")
+    code, out, err = edgecap("verify", recorded, "--engine", "onnx")
     bundle = Bundle.open(recorded)
     count, engine = len(bundle.manifest.files), f"onnxruntime {onnxruntime.__version__}"
     assert (code, err) == (0, [])
@@ -44,7 +45,7 @@ def test_a_sound_bundle_is_a_line_a_check(recorded: Path) -> None:
 def test_one_precision_is_chosen(recorded: Path) -> None:
     assert list(graph_checks(recorded)) == list(Bundle.open(recorded).precisions("onnx"))
     assert list(graph_checks(recorded, precision="fp32")) == ["fp32"]
-    code, out, _ = edgecap("verify", recorded, "--backend", "onnx", "--precision", "fp32")
+    code, out, _ = edgecap("verify", recorded, "--engine", "onnx", "--precision", "fp32")
     assert code == 0 and len(out) == 3 and out[2].startswith("ok       onnx fp32, ")
 
 
@@ -55,12 +56,12 @@ def test_every_engine_is_held_against_its_own_record(two_runtimes: Path, tmp_pat
     assert (code, err) == (0, []) and all(line.startswith("ok ") for line in out)
     engines = {line.split()[1]: line.split()[3] for line in out[2:]}
     assert engines == {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}
-    assert len(out) == 2 + len(graph_sets(Bundle.open(bundle)))
+    assert len(out) == 2 + len(Bundle.open(bundle).manifest.graph_sets)
 
 
 def test_json_is_one_object(recorded: Path) -> None:
     label = Bundle.open(recorded).manifest.label
-    code, out, err = edgecap("verify", recorded, "--backend", "onnx", "--precision", "int8", "--json")
+    code, out, err = edgecap("verify", recorded, "--engine", "onnx", "--precision", "int8", "--json")
     report = json.loads(out[0])
     assert (code, len(out), err) == (0, 1, [])
     assert set(report) == {"bundle", "checks", "ok"} and report["bundle"] == label and report["ok"] is True
@@ -71,10 +72,10 @@ def test_json_is_one_object(recorded: Path) -> None:
     ]
     graphs = report["checks"][2]
     assert graphs["detail"].startswith("captions equal")
-    assert (graphs["runtime"], graphs["precision"], graphs["engine"].split()[0]) == ("onnx", "int8", "onnxruntime")
-    assert graphs["tensor"] in TENSORS and 0 == graphs["difference"] < graphs["allowed"]
+    assert (graphs["engine"], graphs["precision"], graphs["library"].split()[0]) == ("onnx", "int8", "onnxruntime")
+    assert graphs["tensor"] == "memory.features" and 0 == graphs["difference"] < graphs["allowed"]
     edit_golden(recorded, lambda d: d["graphs"].pop("onnx-int8"))
-    code, out, err = edgecap("verify", recorded, "--backend", "onnx", "--precision", "int8", "--json")
+    code, out, err = edgecap("verify", recorded, "--engine", "onnx", "--precision", "int8", "--json")
     report = json.loads(out[0])
     assert (code, report["ok"], report["checks"][2]["status"]) == (1, False, "failed")
     assert err == [f"edgecap: {report['bundle']}: onnx int8: has no golden record"]
@@ -87,7 +88,7 @@ def test_a_changed_byte_of_any_file_is_named(recorded: Path) -> None:
         with pytest.raises(BundleError, match=f"{entry.path}: does not match its sha256"):
             verify(recorded)
         (recorded / entry.path).write_bytes(whole)
-    verify(recorded, backend="onnx")
+    verify(recorded, engine="onnx")
     (recorded / MANIFEST).write_bytes((recorded / MANIFEST).read_bytes().replace(b"tiny-test", b"tiny-tesu"))
     code, out, err = edgecap("verify", recorded)
     assert (code, out, len(err)) == (1, [], 1) and "manifest.json: is wrong: its content does not match" in err[0]
@@ -100,7 +101,7 @@ def test_the_first_difference_is_named(recorded: Path) -> None:
         document["graphs"]["onnx-fp32"]["captions"]["beam"]["caption"] = "A blue photo."
 
     edit_golden(recorded, edit)
-    code, out, err = edgecap("verify", recorded, "--backend", "onnx")
+    code, out, err = edgecap("verify", recorded, "--engine", "onnx")
     (failed,) = [line for line in out if not line.startswith("ok ")]
     values = json.loads((recorded / GOLDEN).read_text())["graphs"]["onnx-fp32"]["tensors"]["log_probs"]
     difference = f"log_probs[3] is {values[3] + 1:.5g}, {values[3]:.5g} was recorded ("
@@ -122,7 +123,7 @@ def test_another_caption_fails(recorded: Path, search: str) -> None:
 
 def test_another_tensor_of_the_photo_fails(recorded: Path) -> None:
     edit_golden(recorded, lambda d: d.update(input_sha256="0" * 64))
-    found = verify(recorded, backend="onnx")
+    found = verify(recorded, engine="onnx")
     assert [check.status for check in found[:3]] == ["ok", "failed", "ok"]  # the graphs are checked all the same
     assert found[1].text.startswith(f"photo: {PHOTO} gives another tensor in Pillow ")
 
@@ -144,8 +145,7 @@ def test_without_records_there_is_nothing_to_hold_against(recorded: Path) -> Non
 
 
 def add_tflite_graphs(bundle: Path, precision: str = "fp16") -> None:
-    for role in ("encoder", "decoder_step"):
-        add_file(bundle, f"{role}.{precision}.tflite", role, b"no graph", runtime="tflite", precision=precision)
+    add_set(bundle, "tflite", precision, b"no graph", signatures=["encoder"])
     edit_golden(bundle, lambda d: d["graphs"].update({f"tflite-{precision}": d["graphs"]["onnx-fp32"]}))
 
 
@@ -154,7 +154,7 @@ def test_a_set_without_its_engine_is_skipped(recorded: Path) -> None:
     code, out, err = without(*ENGINES[1:])("verify", recorded)
     line = "skipped  tflite fp16: LiteRT is not installed: run  pip install 'edgecap[tflite]'"
     assert (code, err) == (0, []) and line in out and sum("ok " in text for text in out) >= 4
-    code, out, err = without(*ENGINES[1:])("verify", recorded, "--backend", "tflite")
+    code, out, err = without(*ENGINES[1:])("verify", recorded, "--engine", "tflite")
     assert (code, out) == (1, []) and err == [f"edgecap: {line.partition(': ')[2]}"]
 
 
@@ -175,13 +175,13 @@ def test_without_any_engine_nothing_is_verified(recorded: Path) -> None:
 def test_an_engine_that_does_not_import_is_named(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgecap.runtime.engines.libraries.installed", lambda runtime: False)
     with pytest.raises(MissingExtraError, match=r"edgecap\[onnx\]"):
-        verify(recorded, backend="onnx")
+        verify(recorded, engine="onnx")
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--backend", "torch"),
+        ("--engine", "torch"),
         ("--precision", "int4"),
         ("--precision", "auto"),
         ("--threads", "0"),
@@ -190,5 +190,5 @@ def test_an_engine_that_does_not_import_is_named(recorded: Path, monkeypatch: py
     ],
 )
 def test_wrong_usage_is_exit_2(recorded: Path, arguments: tuple[str, ...]) -> None:
-    code, out, err = edgecap("verify", recorded, "--backend", "onnx", *arguments)
+    code, out, err = edgecap("verify", recorded, "--engine", "onnx", *arguments)
     assert (code, out) == (2, []) and err and "Traceback" not in "".join(err)

@@ -28,9 +28,9 @@ Photo = Callable[..., Path]
 PLUS = ROOT / "models" / "plus" / "bundle"
 COLOURS = ("red", "lime", "blue", "black", "white")
 THREADS = 8
-RUNTIMES = ("onnx", "tflite")
+ENGINES = ("onnx", "tflite")
 
-both_engines = pytest.mark.parametrize("backend", RUNTIMES)
+both_engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 def photos(count: int) -> list[bytes]:
@@ -51,13 +51,13 @@ def assert_threads_change_nothing(captioner: Captioner, count: int) -> None:
 
 
 @both_engines
-def test_threads_may_share_a_captioner(two_runtimes: Path, backend: str) -> None:
-    with load(two_runtimes, backend=backend, threads=2) as captioner:
+def test_threads_may_share_a_captioner(two_runtimes: Path, engine: str) -> None:
+    with load(two_runtimes, engine=engine, threads=2) as captioner:
         assert_threads_change_nothing(captioner, 20)
 
 
 def test_threads_may_share_the_model_of_the_package() -> None:
-    with load(PLUS, backend="onnx", threads=2) as captioner:
+    with load(PLUS, engine="onnx", threads=2) as captioner:
         assert_threads_change_nothing(captioner, 5)
 
 
@@ -90,15 +90,15 @@ def test_spawned_processes_are_given_it_and_its_errors(two_runtimes: Path, photo
 def test_no_fork_falls_into_the_start_of_an_engine(two_runtimes: Path) -> None:
     """While LiteRT starts, stderr is not where it was, and others wait for their turn."""
     code = (
-        "import os, sys, threading; from edgecap.runtime import engines, load, quiet_start\n"
+        "import os, sys, threading; from edgecap.runtime import load; from edgecap.runtime.engines import quiet_start\n"
         "begun, going_on, held_back = threading.Event(), threading.Event(), quiet_start._held_back\n"
         "quiet_start._held_back = lambda: (begun.set(), going_on.wait(0.5), held_back())[-1]\n"
-        "thread = threading.Thread(target=load, args=sys.argv[1:2], kwargs={'backend': 'tflite'})\n"
+        "thread = threading.Thread(target=load, args=sys.argv[1:2], kwargs={'engine': 'tflite'})\n"
         "thread.start(); begun.wait(); here = os.readlink('/proc/self/fd/2'); child = os.fork()\n"
         "if child: sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
         "quiet_start._held_back = held_back\n"
         "assert os.readlink('/proc/self/fd/2') == here\n"
-        "print(load(sys.argv[1], backend='tflite').runtime)\n"
+        "print(load(sys.argv[1], engine='tflite').engine)\n"
     )
     assert python(code, two_runtimes) == "tflite\n"
 
@@ -115,13 +115,13 @@ def test_a_pickled_captioner_is_that_of_its_bundle(
 ) -> None:
     shutil.copytree(two_runtimes, tmp_path / "bundle")
     monkeypatch.chdir(tmp_path)
-    with load("bundle", backend="tflite", precision="fp32", threads=2) as captioner:
+    with load("bundle", engine="tflite", precision="fp32", threads=2) as captioner:
         pickled = pickle.dumps(captioner)
     assert len(pickled) < 1000
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     with pickle.loads(pickled) as again:
-        assert (again.runtime, again.precision, again.threads) == ("tflite", "fp32", 2)
+        assert (again.engine, again.precision, again.threads) == ("tflite", "fp32", 2)
         assert again.caption(encoded("red")).text == "A red photo."
     shutil.rmtree(tmp_path / "bundle")
     with pytest.raises(BundleError, match="is not a bundle"):
@@ -145,15 +145,15 @@ def test_every_error_arrives_in_another_process_as_it_is() -> None:
 
 
 @both_engines
-def test_after_close_everything_says_so(two_runtimes: Path, backend: str) -> None:
-    with load(two_runtimes, backend=backend) as captioner:
-        assert captioner.backend.name
+def test_after_close_everything_says_so(two_runtimes: Path, engine: str) -> None:
+    with load(two_runtimes, engine=engine) as captioner:
+        assert captioner.loaded.name
     captioner.close()
     uses: tuple[Callable[[], object], ...] = (
         lambda: captioner.caption(encoded("red")),
         lambda: captioner.caption("no.jpg"),
         lambda: captioner.caption_batch([]),
-        lambda: captioner.backend,
+        lambda: captioner.loaded,
         lambda: pickle.dumps(captioner),
     )
     for use in uses:
@@ -162,9 +162,9 @@ def test_after_close_everything_says_so(two_runtimes: Path, backend: str) -> Non
 
 
 @both_engines
-def test_closing_lets_other_threads_finish(two_runtimes: Path, backend: str) -> None:
+def test_closing_lets_other_threads_finish(two_runtimes: Path, engine: str) -> None:
     for _ in range(3):
-        captioner = load(two_runtimes, backend=backend, threads=2)
+        captioner = load(two_runtimes, engine=engine, threads=2)
         texts: list[str] = []
         ends: list[EngineError] = []
         busy = threading.Barrier(THREADS + 1)
@@ -191,16 +191,16 @@ def test_closing_lets_other_threads_finish(two_runtimes: Path, backend: str) -> 
 
 @both_engines
 def test_an_engine_of_one_thread_starts_no_other(
-    two_runtimes: Path, photo: Photo, backend: str, monkeypatch: pytest.MonkeyPatch
+    two_runtimes: Path, photo: Photo, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does ONNX Runtime start one to report to its maker."""
     monkeypatch.delitem(ENVIRONMENT, "ORT_DISABLE_TELEMETRY", raising=False)  # which this process has set
     code = (
         "import os, sys; from edgecap.runtime import load; before = len(os.listdir('/proc/self/task'))\n"
-        "captioner = load(sys.argv[1], backend=sys.argv[2], threads=1); captioner.caption(sys.argv[3])\n"
+        "captioner = load(sys.argv[1], engine=sys.argv[2], threads=1); captioner.caption(sys.argv[3])\n"
         "print(len(os.listdir('/proc/self/task')) - before, os.environ['ORT_DISABLE_TELEMETRY'])"
     )
-    assert python(code, two_runtimes, backend, photo("red.png", "red")) == "0 1\n"
+    assert python(code, two_runtimes, engine, photo("red.png", "red")) == "0 1\n"
 
 
 def test_who_wants_onnx_runtimes_reports_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_an_idle_captioner_takes_no_time(two_runtimes: Path) -> None:
     """Neither do its engine's threads; so little as in ten seconds 0.1 s."""
     code = (
         "import sys, time; from edgecap.runtime import load; plus, tiny, photo = sys.argv[1:]\n"
-        "captioners = [load(plus, threads=2), load(tiny, backend='tflite', threads=2)]\n"
+        "captioners = [load(plus, threads=2), load(tiny, engine='tflite', threads=2)]\n"
         "for captioner in captioners * 3: captioner.caption(photo)\n"
         "before = time.process_time(); time.sleep(3); print(time.process_time() - before)"
     )
@@ -220,9 +220,9 @@ def test_an_idle_captioner_takes_no_time(two_runtimes: Path) -> None:
 
 
 @both_engines
-def test_memory_stays_flat(two_runtimes: Path, tmp_path: Path, backend: str) -> None:
+def test_memory_stays_flat(two_runtimes: Path, tmp_path: Path, engine: str) -> None:
     """As in ten thousand photos, by ``python -m edgecap.benchmarks.soak``."""
-    curve = streamed(two_runtimes, 300, tmp_path, backend)
+    curve = streamed(two_runtimes, 300, tmp_path, engine)
     assert len(curve) > 250 and all(10 < megabytes < 1000 for _, megabytes in curve)
     assert growth(curve) < MOST_GROWTH
     check_flat(curve)

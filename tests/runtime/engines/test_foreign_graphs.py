@@ -131,9 +131,8 @@ def test_data_beside_the_working_directory_is_not_loaded(tmp_path: Path, monkeyp
 def test_verify_says_so_of_the_graphs_and_checks_the_others(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "bundle")
     write_golden(bundle)
-    facts = {"runtime": "onnx", "precision": "int8"}
-    add_file(bundle, "decoder_step.int8.onnx", "decoder_step", changed(step_graph(), custom), **facts)
-    by_precision = {check.precision: check for check in verify(bundle, backend="onnx") if check.check == "graphs"}
+    add_file(bundle, "decoder_step.int8.onnx", "graph", changed(step_graph(), custom))
+    by_precision = {check.precision: check for check in verify(bundle, engine="onnx") if check.check == "graphs"}
     assert by_precision["fp32"].status == "ok" and by_precision["int8"].status == "failed"
     assert "decoder_step.int8.onnx: holds the operator" in by_precision["int8"].detail
 
@@ -222,7 +221,9 @@ def test_a_tflite_graph_with_something_foreign_is_refused(
 
 def test_tflite_graphs_of_ours_hold_nothing_foreign(tflite_graphs: Graphs, two_runtimes: Path) -> None:
     assert [foreign_in_tflite(graph) for pair in tflite_graphs.values() for graph in pair] == [None] * 4
-    assert Bundle.open(two_runtimes).read_graphs("tflite", "int8") == tflite_graphs["int8"]
+    opened = Bundle.open(two_runtimes)
+    read = opened.read_graphs(opened.graph_set("tflite", "int8"))
+    assert (read["encoder"].content, read["decoder_step"].content) == tflite_graphs["int8"]
 
 
 @settings(max_examples=100, deadline=None)

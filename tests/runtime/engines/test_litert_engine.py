@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,14 @@ import pytest
 from conftest import ENVIRONMENT, encoded, patchwork
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bundle import DIMS, Graphs, S, encoder_graph, step_graph
+from tiny_bundle import DIMS, Graphs, S, encoder_graph, graph_entry, loaded, step_graph
 from tiny_tflite import edited
 
-from edgecap.errors import BundleError, EngineError, MissingExtraError, UnsupportedGraphError
+from edgecap.errors import EngineError, MissingExtraError, UnsupportedGraphError
 from edgecap.runtime import Captioner, load
-from edgecap.runtime.engines import litert_engine as litert_backend
-from edgecap.runtime.engines.engine import Encoded, FloatArray, Step
+from edgecap.runtime.engines import litert_engine
+from edgecap.runtime.engines.engine import Encoded, Engine, FloatArray, Step
 from edgecap.runtime.engines.libraries import LITERT_LIBRARIES
-from edgecap.runtime.engines.litert_engine import LiteRtBackend
-from edgecap.runtime.engines.onnx_engine import OnnxBackend
 from edgecap.runtime.engines.quiet_start import quiet_start
 
 COLOURS = ("red", "lime", "blue", "black", "white")
@@ -33,23 +32,23 @@ PATCHWORK = list(patchwork(4))
 
 
 @pytest.fixture(scope="module")
-def backend(tflite_graphs: Graphs) -> LiteRtBackend:
-    return LiteRtBackend(*tflite_graphs["fp32"], 1)
+def engine(tflite_graphs: Graphs) -> Engine:
+    return loaded("tflite", tflite_graphs["fp32"])
 
 
 @pytest.fixture(scope="module")
-def onnx_backend() -> OnnxBackend:
-    return OnnxBackend(encoder_graph(), step_graph(), 1)
+def onnx_engine() -> Engine:
+    return loaded("onnx", (encoder_graph(), step_graph()))
 
 
 @pytest.fixture(scope="module")
 def pair(two_runtimes: Path) -> Iterator[tuple[Captioner, Captioner]]:
     """The same bundle in ONNX Runtime and in LiteRT."""
     with (
-        load(two_runtimes, backend="onnx", precision="fp32", threads=1) as one,
-        load(two_runtimes, backend="tflite", precision="fp32", threads=1) as other,
+        load(two_runtimes, engine="onnx", precision="fp32", threads=1) as one,
+        load(two_runtimes, engine="tflite", precision="fp32", threads=1) as other,
     ):
-        assert (one.runtime, other.runtime) == ("onnx", "tflite")
+        assert (one.engine, other.engine) == ("onnx", "tflite")
         yield one, other
 
 
@@ -61,21 +60,33 @@ def images(count: int, seed: int = 0, largest: float = 2.0) -> FloatArray:  # (N
 def feeds(photos: int, hypotheses: int, seed: int) -> dict[str, Any]:
     """What a decoder step takes, random, and strided as the search leaves it."""
     rng = np.random.default_rng(seed)
-    locations, hidden = DIMS.locations, DIMS.hidden_dim
+    sizes = [DIMS[name] for name in ("locations", "hidden_dim", "feature_dim", "key_dim", "vocab_size")]
+    locations, hidden, features, keys, words = sizes
     return {
-        "token": rng.integers(0, DIMS.vocab_size, (hypotheses, photos)).T,
-        "h": rng.standard_normal((photos, 2 * hypotheses, hidden), np.float32)[:, ::2],
-        "c": rng.standard_normal((photos, hypotheses, hidden), np.float32),
-        "features": rng.standard_normal((photos, DIMS.feature_dim, locations), np.float32).transpose(0, 2, 1),
-        "keys": rng.standard_normal((photos, locations, DIMS.key_dim), np.float32),
+        "token": rng.integers(0, words, (hypotheses, photos)).T,
+        "state": {
+            "h": rng.standard_normal((photos, 2 * hypotheses, hidden), np.float32)[:, ::2],
+            "c": rng.standard_normal((photos, hypotheses, hidden), np.float32),
+        },
+        "memory": {
+            "features": rng.standard_normal((photos, features, locations), np.float32).transpose(0, 2, 1),
+            "keys": rng.standard_normal((photos, locations, keys), np.float32),
+        },
     }
 
 
+def arrays(made: Encoded | Step) -> dict[str, Any]:
+    """All of it by name."""
+    if isinstance(made, Encoded):
+        return {**made.memory, **made.state}
+    return {"log_probs": made.log_probs, "attention": made.attention, **made.state}
+
+
 def assert_equal(one: Encoded | Step, other: Encoded | Step, tolerance: float = 1e-5) -> None:
-    for name, value in vars(one).items():
-        found = getattr(other, name)
-        assert (found.shape, found.dtype) == (value.shape, np.float32), name
-        np.testing.assert_allclose(found, value, atol=tolerance, err_msg=name)
+    found = arrays(other)
+    for name, value in arrays(one).items():
+        assert (found[name].shape, found[name].dtype) == (value.shape, np.float32), name
+        np.testing.assert_allclose(found[name], value, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("beam", [1, 3, 4, 6, 20])  # the signatures hold 1 and 4
@@ -92,45 +103,43 @@ def test_captions_are_those_of_onnx_runtime(pair: tuple[Captioner, Captioner], b
 @settings(deadline=None, max_examples=60)
 @given(photos=st.integers(1, 3), hypotheses=st.integers(1, 13), seed=st.integers(0, 2**32 - 1))
 def test_a_step_is_that_of_onnx_runtime(
-    backend: LiteRtBackend, onnx_backend: OnnxBackend, photos: int, hypotheses: int, seed: int
+    engine: Engine, onnx_engine: Engine, photos: int, hypotheses: int, seed: int
 ) -> None:
     given_ = feeds(photos, hypotheses, seed)
-    assert_equal(onnx_backend.step(**given_), backend.step(**given_))
+    assert_equal(onnx_engine.step(**given_), engine.step(**given_))
 
 
 @pytest.mark.parametrize("photos", [1, 3])
-def test_encoded_photos_are_those_of_onnx_runtime(
-    backend: LiteRtBackend, onnx_backend: OnnxBackend, photos: int
-) -> None:
-    assert_equal(onnx_backend.encode(images(photos)), backend.encode(images(photos)))
+def test_encoded_photos_are_those_of_onnx_runtime(engine: Engine, onnx_engine: Engine, photos: int) -> None:
+    assert_equal(onnx_engine.encode(images(photos)), engine.encode(images(photos)))
 
 
-def test_int8_at_the_borders_of_a_graph_is_float32_outside(tflite_graphs: Graphs, backend: LiteRtBackend) -> None:
-    int8 = LiteRtBackend(*tflite_graphs["int8"], 1)
+def test_int8_at_the_borders_of_a_graph_is_float32_outside(tflite_graphs: Graphs, engine: Engine) -> None:
+    int8 = loaded("tflite", tflite_graphs["int8"], "int8")
     scale = 4 / 255  # of a photo's values -2 to 2
-    assert_equal(backend.encode(images(3)), int8.encode(images(3)), tolerance=1.5 * scale)
+    assert_equal(engine.encode(images(3)), int8.encode(images(3)), tolerance=1.5 * scale)
     beyond = np.full((1, 3, S, S), 100, np.float32)
     beyond[:, 1] = -100
-    features = int8.encode(beyond).features  # (1, L, 3): no value wraps around
+    features = int8.encode(beyond).memory["features"]  # (1, L, 3): no value wraps around
     np.testing.assert_allclose(features, np.broadcast_to([2, -2, 2], features.shape), atol=2 * scale)
 
 
 def test_int8_captions(two_runtimes: Path) -> None:
-    with load(two_runtimes, backend="tflite", threads=1) as captioner:
+    with load(two_runtimes, engine="tflite", threads=1) as captioner:
         assert captioner.precision == "int8" and captioner.notes == ()
         for colour, word in (("red", "red"), ("lime", "green"), ("black", "dark")):
             assert captioner.caption(encoded(colour)).text == f"A {word} photo."
 
 
-def test_results_outlive_the_next_call(backend: LiteRtBackend) -> None:
-    first, given_ = backend.encode(images(1)), feeds(1, 4, seed=0)
-    step = backend.step(**given_)
-    before = [value.copy() for value in (*vars(first).values(), *vars(step).values())]
-    backend.encode(images(1, seed=1))
-    backend.step(**feeds(1, 4, seed=1))
-    for value, copy in zip((*vars(first).values(), *vars(step).values()), before, strict=True):
+def test_results_outlive_the_next_call(engine: Engine) -> None:
+    first, given_ = engine.encode(images(1)), feeds(1, 4, seed=0)
+    step = engine.step(**given_)
+    before = [value.copy() for value in (*arrays(first).values(), *arrays(step).values())]
+    engine.encode(images(1, seed=1))
+    engine.step(**feeds(1, 4, seed=1))
+    for value, copy in zip((*arrays(first).values(), *arrays(step).values()), before, strict=True):
         np.testing.assert_array_equal(value, copy)
-    for value in vars(step).values():
+    for value in arrays(step).values():
         value += 1  # and is the caller's to change
 
 
@@ -143,10 +152,10 @@ def test_threads_get_what_one_gets_alone(pair: tuple[Captioner, Captioner]) -> N
     assert together == alone
 
 
-def test_the_name_has_the_version(backend: LiteRtBackend) -> None:
+def test_the_name_has_the_version(engine: Engine) -> None:
     import ai_edge_litert
 
-    assert backend.name == f"ai-edge-litert {ai_edge_litert.__version__}"
+    assert engine.name == f"ai-edge-litert {ai_edge_litert.__version__}"
 
 
 def renamed(graph: bytes, old: str, new: str) -> bytes:
@@ -166,48 +175,67 @@ def renamed(graph: bytes, old: str, new: str) -> bytes:
 def test_graphs_of_another_form_are_refused(tflite_graphs: Graphs) -> None:
     encoder, step = tflite_graphs["fp32"]
     wrong = {
-        (step, step): r"b: encoder: has the signatures \['step_1', 'step_4'\], not those of its role",
-        (encoder, encoder): r"b: decoder_step: has the signatures \['encode'\], not those of its role",
-        (renamed(encoder, "encode", "serve"), step): r"b: encoder: has the signatures \['serve'\]",
-        (renamed(encoder, "image", "picture"), step): r"b: encoder: has the tensors \['picture'\] -> .* in encode,",
-        (encoder, renamed(step, "alpha", "beta")): r"b: decoder_step: has the tensors .*'beta'.* in step_1, not those",
-        (encoder, renamed(step, "step_1", "step_one")): r"b: decoder_step: has the signatures .*'step_one'",
+        (
+            step,
+            step,
+        ): r"b: encoder has the signatures \['decoder_step_1', 'decoder_step_4'\], its manifest lists \['",
+        (
+            encoder,
+            encoder,
+        ): r"b: decoder_step has the signatures \['encoder'\], its manifest lists \['deco",
+        (renamed(encoder, "encoder", "serve"), step): r"b: encoder has the signatures \['serve'\]",
+        (
+            renamed(encoder, "image", "picture"),
+            step,
+        ): r"b: encoder has the inputs \['picture'\], its manifest lists",
+        (encoder, renamed(step, "attention", "beta")): r"b: decoder_step has the outputs \[.*'beta'.*\], its manifest ",
+        (encoder, renamed(step, "decoder_step_4", "four")): r"b: decoder_step has the signatures .*'four'",
     }
     for graphs, problem in wrong.items():
-        with pytest.raises(BundleError, match=problem) as caught:
-            LiteRtBackend(*graphs, 1, "b")
-        assert not isinstance(caught.value, UnsupportedGraphError)
-    extra = LiteRtBackend(encoder, renamed(step, "step_4", "train"), 1)  # others may be there
-    assert extra.step(**feeds(2, 3, seed=0)).log_probs.shape == (2, 3, DIMS.vocab_size)
+        with pytest.raises(EngineError, match=problem) as caught:
+            loaded("tflite", graphs)
+        assert "\n" not in str(caught.value)
+
+
+def test_tensors_of_other_types_and_sizes_are_refused(tflite_graphs: Graphs) -> None:
+    problem = r"b: encoder has image as int8 \(1, 32, 32, 3\), its manifest lists float32 \(1, 32, 32, 3\)"
+    with pytest.raises(EngineError, match=problem):
+        loaded("tflite", tflite_graphs["int8"], "fp32")
+    entry = graph_entry("encoder", "tflite")
+    smaller = replace(entry, inputs=(replace(entry.inputs[0], shape=(1, 16, 16, 3)),))
+    with pytest.raises(
+        EngineError, match=r"has image as float32 \(1, 32, 32, 3\), its manifest lists .* \(1, 16, 16, 3\)"
+    ):
+        litert_engine.LiteRtGraph(tflite_graphs["fp32"][0], smaller, 1, "b: encoder")
 
 
 def test_graphs_that_do_not_load_are_named(tflite_graphs: Graphs, capfd: pytest.CaptureFixture[str]) -> None:
     encoder, _ = tflite_graphs["fp32"]
     for garbage in (b"no graph", b"", bytes(10_000), encoder_graph()):
         with pytest.raises(UnsupportedGraphError, match="b: decoder_step: does not load in ai-edge-litert ") as caught:
-            LiteRtBackend(encoder, garbage, 1, "b")
+            loaded("tflite", (encoder, garbage))
         assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_run_that_fails_is_one_line(backend: LiteRtBackend, capfd: pytest.CaptureFixture[str]) -> None:
-    before = backend.encode(images(1))
+def test_a_run_that_fails_is_one_line(engine: Engine, capfd: pytest.CaptureFixture[str]) -> None:
+    before = engine.encode(images(1))
     with pytest.raises(EngineError, match=r"LiteRT failed: image has the shape \(1, 31, 31, 3\), not \(1, 32, 32, 3\)"):
-        backend.encode(np.zeros((1, 3, 31, 31), np.float32))
+        engine.encode(np.zeros((1, 3, 31, 31), np.float32))
     with pytest.raises(EngineError, match=r"LiteRT failed: .*type") as caught:
-        backend.encode(images(1).astype(np.float64))  # type: ignore[arg-type]
+        engine.encode(images(1).astype(np.float64))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value) and capfd.readouterr().err == ""
-    assert_equal(before, backend.encode(images(1)), tolerance=0)
+    assert_equal(before, engine.encode(images(1)), tolerance=0)
 
 
 def test_libraries_are_tried_in_order(tflite_graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(LITERT_LIBRARIES) == ["ai_edge_litert", "tflite_runtime", "tensorflow"]
     absent = {"nowhere": "nowhere.interpreter"}
-    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**absent, **LITERT_LIBRARIES})
-    assert LiteRtBackend(*tflite_graphs["fp32"], 1).name.startswith("ai-edge-litert ")
-    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", absent)
+    monkeypatch.setattr(litert_engine, "LITERT_LIBRARIES", {**absent, **LITERT_LIBRARIES})
+    assert loaded("tflite", tflite_graphs["fp32"]).name.startswith("ai-edge-litert ")
+    monkeypatch.setattr(litert_engine, "LITERT_LIBRARIES", absent)
     with pytest.raises(MissingExtraError, match=r"LiteRT is not installed: .*edgecap\[tflite\]"):
-        LiteRtBackend(*tflite_graphs["fp32"], 1)
+        loaded("tflite", tflite_graphs["fp32"])
 
 
 def test_a_library_that_does_not_import_is_passed_over_or_named(
@@ -216,12 +244,12 @@ def test_a_library_that_does_not_import_is_passed_over_or_named(
     (tmp_path / "torn_litert.py").write_text("raise ImportError('libm.so.6: version `GLIBC_2.34` not found')")
     monkeypatch.syspath_prepend(tmp_path)
     torn = {"torn_litert": "torn_litert"}
-    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**torn, **LITERT_LIBRARIES})
-    assert LiteRtBackend(*tflite_graphs["fp32"], 1).name.startswith("ai-edge-litert ")
-    monkeypatch.setattr(litert_backend, "LITERT_LIBRARIES", {**torn, "nowhere": "nowhere.interpreter"})
+    monkeypatch.setattr(litert_engine, "LITERT_LIBRARIES", {**torn, **LITERT_LIBRARIES})
+    assert loaded("tflite", tflite_graphs["fp32"]).name.startswith("ai-edge-litert ")
+    monkeypatch.setattr(litert_engine, "LITERT_LIBRARIES", {**torn, "nowhere": "nowhere.interpreter"})
     wanted = r"^torn_litert is installed, but does not import \(libm.so.6: .*GLIBC_2.34.*\): run  edgecap doctor$"
     with pytest.raises(EngineError, match=wanted):
-        LiteRtBackend(*tflite_graphs["fp32"], 1)
+        loaded("tflite", tflite_graphs["fp32"])
 
 
 def test_a_library_made_for_another_numpy_says_so(tflite_graphs: Graphs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +258,7 @@ def test_a_library_made_for_another_numpy_says_so(tflite_graphs: Graphs, monkeyp
 
     monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", broken)
     with pytest.raises(EngineError, match=r"ai-edge-litert \S+ does not work with numpy \d.*an older numpy"):
-        LiteRtBackend(*tflite_graphs["fp32"], 1)
+        loaded("tflite", tflite_graphs["fp32"])
 
 
 def test_it_loads_nothing_heavy(two_runtimes: Path, tmp_path: Path) -> None:
@@ -285,6 +313,6 @@ def test_what_other_threads_write_meanwhile_comes_later(capfd: pytest.CaptureFix
 def test_a_process_without_stderr_loads_all_the_same(two_runtimes: Path) -> None:
     code = (
         "import os, sys; os.close(2); from edgecap.runtime import load\n"
-        "print(load(sys.argv[1], backend='tflite').runtime)"
+        "print(load(sys.argv[1], engine='tflite').engine)"
     )
     assert python(code, two_runtimes) == ("tflite\n", "")

@@ -44,15 +44,15 @@ def test_a_sweep_tries_everything_and_auto_follows_it(
     code, out, _ = edgecap_here("bench", photo("red.jpg", "red"), *arguments)
     assert code == 0
     runs = json.loads(target.read_text())["runs"]
-    tried = {(run["backend"], run["precision"], run["threads"]) for run in runs}
+    tried = {(run["engine"], run["precision"], run["threads"]) for run in runs}
     assert tried == {(b, p, t) for b in ("onnx", "tflite") for p in ("fp32", "int8") for t in (1, 2)}
     best = min(runs, key=lambda run: run["latency"]["total"]["p50"])
     plural = "s" if best["threads"] > 1 else ""
-    assert out[-1].startswith(f"fastest: {best['backend']} {best['precision']} with {best['threads']} thread{plural}, ")
+    assert out[-1].startswith(f"fastest: {best['engine']} {best['precision']} with {best['threads']} thread{plural}, ")
     assert out[-1].endswith(f"({file})")
     with load(two_runtimes) as captioner:
-        assert (captioner.runtime, captioner.precision, captioner.threads) == (
-            best["backend"], best["precision"], best["threads"],
+        assert (captioner.engine, captioner.precision, captioner.threads) == (
+            best["engine"], best["precision"], best["threads"],
         )  # fmt: skip
 
 
@@ -66,14 +66,14 @@ def test_what_is_given_is_kept_and_the_rest_is_the_fastest(two_runtimes: Path, f
 
     def chosen(**given: Any) -> tuple[str, str, int]:
         with load(two_runtimes, **given) as captioner:
-            return captioner.runtime, captioner.precision, captioner.threads
+            return captioner.engine, captioner.precision, captioner.threads
 
     assert chosen() == ("tflite", "fp32", 2)
-    assert chosen(backend="onnx") == ("onnx", "fp32", 1)
+    assert chosen(engine="onnx") == ("onnx", "fp32", 1)
     assert chosen(threads=1) == ("onnx", "fp32", 1)
     assert chosen(precision="int8") == ("onnx", "int8", 2)
-    assert chosen(backend="tflite", precision="int8", threads=3) == ("tflite", "int8", 3)
-    assert chosen(backend="tflite", precision="int8")[:2] == ("tflite", "int8")  # never measured
+    assert chosen(engine="tflite", precision="int8", threads=3) == ("tflite", "int8", 3)
+    assert chosen(engine="tflite", precision="int8")[:2] == ("tflite", "int8")  # never measured
 
 
 def test_measurements_of_another_machine_engine_or_bundle_do_not_count(
@@ -156,9 +156,8 @@ def test_graphs_that_missed_their_gate_are_not_tried(
     own_bundle: Path, photo: Callable[..., Path], file: Path, tmp_path: Path
 ) -> None:
     def miss(document: dict[str, Any]) -> None:
-        for entry in document["files"]:
-            if entry.get("precision") == "int8":
-                entry["passes_gate"] = False
+        (int8,) = (graphs for graphs in document["graph_sets"] if graphs["name"] == "onnx-int8")
+        int8["passes_gate"] = False
 
     edit_manifest(own_bundle, miss)
     target = tmp_path / "bench.json"

@@ -43,7 +43,7 @@ def test_damaged_tflite_graphs_are_run_or_refused(tflite_graphs: Graphs) -> None
 
 def test_what_was_found_once_is_answered() -> None:
     """Photos by their names' endings; else documents, named ``what.vocab.json``."""
-    with documents_and_bundle() as (_, path), load(path, threads=1, backend="onnx") as captioner:
+    with documents_and_bundle() as (_, path), load(path, threads=1, engine="onnx") as captioner:
 
         def attempt(number: int) -> str | None:
             file = REGRESSIONS[number]

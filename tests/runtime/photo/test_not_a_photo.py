@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def plus() -> Captioner:
-    return load(ROOT / "models" / "plus" / "bundle", backend="onnx", threads=1)
+    return load(ROOT / "models" / "plus" / "bundle", engine="onnx", threads=1)
 
 
 def saved(image: Image.Image, quality: int | None = None) -> bytes:

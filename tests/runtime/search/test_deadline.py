@@ -18,12 +18,12 @@ import pytest
 from conftest import ENVIRONMENT, ROOT, edgecap, encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decoding import VOCABULARY, TableBackend, random_table
+from test_decoding import VOCABULARY, TableEngine, random_table
 from tiny_bundle import CONFIDENCE, write_tiny_bundle
 
 from edgecap.errors import OptionError
 from edgecap.runtime import Captioner, Deadline, load
-from edgecap.runtime.engines.engine import Backend, Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.engines.engine import Arrays, Encoded, Engine, FloatArray, IntArray, Step
 from edgecap.runtime.search.decoding import DecodingOptions, Hypothesis, decode
 
 Photo = Callable[..., Path]
@@ -49,20 +49,20 @@ class Clock:
 
 
 class Slow:
-    """A back end that takes so many ticks of the clock for the photos and each of its steps."""
+    """An engine that takes so many ticks of the clock for the photos and each of its steps."""
 
     name = "slow"
 
-    def __init__(self, engine: Backend, clock: Clock, steps: Sequence[int], encoder: int = 0) -> None:
+    def __init__(self, engine: Engine, clock: Clock, steps: Sequence[int], encoder: int = 0) -> None:
         self._engine, self._clock, self._encoder, self._steps = engine, clock, encoder, iter(steps)
 
     def encode(self, images: FloatArray) -> Encoded:
         self._clock.pass_by(self._encoder)
         return self._engine.encode(images)
 
-    def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
+    def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
         self._clock.pass_by(next(self._steps))
-        return self._engine.step(token, h, c, features, keys)
+        return self._engine.step(token, state, memory)
 
 
 def steps_in_time(ticks: Sequence[int], most: int) -> int:
@@ -76,7 +76,7 @@ def steps_in_time(ticks: Sequence[int], most: int) -> int:
 def results(found: list[list[Hypothesis]]) -> list[list[tuple[Any, ...]]]:
     """All of it but how many steps were made."""
     return [
-        [(one.token_ids, one.log_prob, one.score, one.finished, one.alphas.tolist()) for one in photo]
+        [(one.token_ids, one.log_prob, one.score, one.finished, one.attention.tolist()) for one in photo]
         for photo in found
     ]
 
@@ -98,21 +98,21 @@ def test_a_deadline_gives_what_a_length_gives(
     table = random_table(seed, photos=2, steps=STEPS)
     n_best = data.draw(st.integers(1, beam))
 
-    def found(max_length: int, deadline: Deadline | None, backend: Backend) -> list[list[Hypothesis]]:
+    def found(max_length: int, deadline: Deadline | None, engine: Engine) -> list[list[Hypothesis]]:
         options = DecodingOptions(beam, penalty, min(min_length, max_length), max_length, n_best=n_best)
-        return decode(backend, TableBackend(table).start([0, 1]), VOCABULARY, options, deadline)
+        return decode(engine, TableEngine(table).start([0, 1]), VOCABULARY, options, deadline)
 
     clock = Clock()
-    cut = found(STEPS, clock.deadline(most), Slow(TableBackend(table), clock, ticks))
+    cut = found(STEPS, clock.deadline(most), Slow(TableEngine(table), clock, ticks))
     steps = steps_in_time(ticks, most)
-    whole, short = (found(length, None, TableBackend(table)) for length in (STEPS, steps))
+    whole, short = (found(length, None, TableEngine(table)) for length in (STEPS, steps))
     done = [photo[0].steps <= steps for photo in whole]  # a search that was over by then was not cut
     assert results(cut) == results([w if over else s for over, w, s in zip(done, whole, short, strict=True)])
     for photo, (first, *_) in zip(cut, whole, strict=True):
         assert 1 <= len(photo) <= n_best
         for one in photo:
             assert 1 <= len(one.token_ids) <= steps and one.steps <= steps
-            assert len(VOCABULARY.words(one.token_ids)) == len(one.token_ids) == len(one.alphas)  # nothing special
+            assert len(VOCABULARY.words(one.token_ids)) == len(one.token_ids) == len(one.attention)  # nothing special
             assert one.finished or len(one.token_ids) == steps
         if beam == 1:
             assert first.token_ids[: len(photo[0].token_ids)] == photo[0].token_ids
@@ -121,11 +121,11 @@ def test_a_deadline_gives_what_a_length_gives(
 @given(st.integers(0, 10_000), st.sampled_from([1, 3]), st.sampled_from([0.0, 0.7]))
 @settings(deadline=None, max_examples=30)
 def test_a_far_deadline_changes_nothing(seed: int, beam: int, penalty: float) -> None:
-    backend = TableBackend(random_table(seed, photos=3))
+    engine = TableEngine(random_table(seed, photos=3))
     options = DecodingOptions(beam, penalty, max_length=4, n_best=beam)
-    without = decode(backend, backend.start([0, 1, 2]), VOCABULARY, options)
+    without = decode(engine, engine.start([0, 1, 2]), VOCABULARY, options)
     for deadline in (Deadline(1e300), Deadline(1.0, clock=Clock())):
-        assert decode(backend, backend.start([0, 1, 2]), VOCABULARY, options, deadline) == without
+        assert decode(engine, engine.start([0, 1, 2]), VOCABULARY, options, deadline) == without
 
 
 def test_photos_that_are_done_by_then_keep_their_sentence() -> None:
@@ -134,11 +134,9 @@ def test_photos_that_are_done_by_then_keep_their_sentence() -> None:
     table[0, 0, :, other] = table[0, 1, :, end] = table[1, ..., other] = -0.1
     table[1, ..., end] = -9.0
     clock = Clock()
-    backend = Slow(TableBackend(table), clock, [1] * STEPS)
+    engine = Slow(TableEngine(table), clock, [1] * STEPS)
     options = DecodingOptions(beam=3, max_length=STEPS, n_best=1)
-    (done,), (cut,) = decode(
-        backend, TableBackend(table).start([0, 1]), VOCABULARY, options, deadline=clock.deadline(3)
-    )
+    (done,), (cut,) = decode(engine, TableEngine(table).start([0, 1]), VOCABULARY, options, deadline=clock.deadline(3))
     assert (done.token_ids, done.finished) == ((other,), True)
     assert (cut.token_ids, cut.finished) == ((other,) * 3, False)
 
@@ -148,9 +146,9 @@ def test_a_finished_sentence_may_be_better_than_those_that_are_cut() -> None:
     table = np.full((1, STEPS, len(VOCABULARY), len(VOCABULARY)), -5.0, np.float32)
     table[0, :, :, other], table[0, 1:, :, end] = -0.9, -0.8
     clock = Clock()
-    backend = Slow(TableBackend(table), clock, [1] * STEPS)
+    engine = Slow(TableEngine(table), clock, [1] * STEPS)
     options = DecodingOptions(beam=3, length_penalty=0.3, max_length=STEPS, n_best=3)
-    (found,) = decode(backend, TableBackend(table).start([0]), VOCABULARY, options, deadline=clock.deadline(2))
+    (found,) = decode(engine, TableEngine(table).start([0]), VOCABULARY, options, deadline=clock.deadline(2))
     assert [(one.token_ids, one.finished) for one in found[:2]] == [((other,), True), ((other, other), False)]
     assert found[0].score > found[1].score
 
@@ -163,13 +161,13 @@ def test_a_deadline_that_cannot_work_is_refused(captioner: Captioner, max_ms: fl
 
 @pytest.fixture(scope="module")
 def plus() -> Iterator[Captioner]:
-    with load(PLUS, backend="onnx", threads=1) as loaded:
+    with load(PLUS, engine="onnx", threads=1) as loaded:
         yield loaded
 
 
 def slowed(captioner: Captioner, clock: Clock, steps: Sequence[int], encoder: int) -> Captioner:
-    backend = Slow(captioner.backend, clock, steps, encoder)
-    return Captioner(captioner.bundle, backend, captioner.precision, captioner.runtime)
+    engine = Slow(captioner.loaded, clock, steps, encoder)
+    return Captioner(captioner.bundle, captioner.graph_set, engine)
 
 
 def test_the_model_of_the_package_says_what_it_has(plus: Captioner) -> None:
@@ -220,13 +218,13 @@ def test_the_cut_by_length_and_by_time_are_told_apart(tmp_path: Path) -> None:
         assert captioner.caption_batch([], max_ms=1) == []
 
 
-@pytest.mark.parametrize("backend", ["onnx", "tflite"])
+@pytest.mark.parametrize("engine", ["onnx", "tflite"])
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_on_the_command_line_each_photo_gets_a_word(
-    two_runtimes: Path, photo: Photo, backend: str, batch_size: int
+    two_runtimes: Path, photo: Photo, engine: str, batch_size: int
 ) -> None:
     red, blue = photo("red.jpg", "red"), photo("blue.jpg", "blue")
-    arguments = ("caption", red, "no.jpg", blue, "--bundle", two_runtimes, "--backend", backend)
+    arguments = ("caption", red, "no.jpg", blue, "--bundle", two_runtimes, "--engine", engine)
     code, out, err = edgecap(*arguments, "--max-ms", 0.001, "--json", "--batch-size", batch_size)
     assert (code, err) == (1, ["edgecap: no.jpg: no such file"])
     first, _, last = map(json.loads, out)

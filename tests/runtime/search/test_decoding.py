@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edgecap.errors import EngineError, OptionError
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
-from edgecap.runtime.engines.engine import Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.engines.engine import Arrays, Encoded, FloatArray, IntArray, Step
 from edgecap.runtime.search import decoding
 from edgecap.runtime.search.decoding import DecodingOptions, Hypothesis, decode
 
@@ -25,7 +25,7 @@ END, LOCATIONS = VOCABULARY.end_id, 4
 ALLOWED = (END, *range(len(SPECIAL_TOKENS), V))
 
 
-class TableBackend:
+class TableEngine:
     """Log-probabilities looked up by photo, step and last word. The state holds the photo's number and the step's."""
 
     name = "table"
@@ -38,19 +38,16 @@ class TableBackend:
         raise AssertionError("a search is given what is encoded")
 
     def start(self, photos: list[int]) -> Encoded:
-        features = np.zeros((len(photos), LOCATIONS, 1), np.float32)
-        features[:, :, 0] = np.reshape(photos, (-1, 1))
-        return Encoded(
-            features, features, np.array(photos, np.float32)[:, None], np.zeros((len(photos), 1), np.float32)
-        )
+        number = np.array(photos, np.float32)[:, None]  # (N, 1)
+        return Encoded(memory={"photo": number}, state={"photo": number, "time": np.zeros_like(number)})
 
-    def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
-        photo, time = h[:, :, 0].astype(int), c[:, :, 0].astype(int)
-        assert (photo == features[:, :1, 0]).all(), "a hypothesis was given another photo's features"
+    def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
+        photo, time = state["photo"][:, :, 0].astype(int), state["time"][:, :, 0].astype(int)
+        assert (photo == memory["photo"]).all(), "a hypothesis was given another photo's memory"
         self.batches.append(len(token))
-        alpha = np.zeros((*token.shape, LOCATIONS), np.float32)
-        alpha[:, :, 0], alpha[:, :, 1] = token, time
-        return Step(self.table[photo, time, token], h, c + 1, alpha)
+        attention = np.zeros((*token.shape, LOCATIONS), np.float32)
+        attention[:, :, 0], attention[:, :, 1] = token, time
+        return Step(self.table[photo, time, token], {**state, "time": state["time"] + 1}, attention)
 
 
 def random_table(seed: int, photos: int = 1, steps: int = 4) -> FloatArray:
@@ -60,9 +57,9 @@ def random_table(seed: int, photos: int = 1, steps: int = 4) -> FloatArray:
 
 
 def search(table: FloatArray, **options: Any) -> list[list[Hypothesis]]:
-    backend = TableBackend(table)
+    engine = TableEngine(table)
     choices = DecodingOptions(**{"max_length": table.shape[1], **options})
-    return decode(backend, backend.start(list(range(len(table)))), VOCABULARY, choices)
+    return decode(engine, engine.start(list(range(len(table)))), VOCABULARY, choices)
 
 
 def every_caption(table: FloatArray, length_penalty: float, min_length: int) -> list[tuple[float, tuple[int, ...]]]:
@@ -114,14 +111,14 @@ def test_a_beam_of_one_is_the_argmax_loop(seed: int, length_penalty: float, min_
 @given(seeds, st.integers(1, 6), st.sampled_from([0.0, 0.7]))
 def test_a_photo_gets_in_a_batch_what_it_gets_alone(seed: int, beam: int, length_penalty: float) -> None:
     table = random_table(seed, photos=4)
-    backend = TableBackend(table)
+    engine = TableEngine(table)
     options = DecodingOptions(beam=beam, n_best=beam, max_length=4, length_penalty=length_penalty)
-    together = decode(backend, backend.start([0, 1, 2, 3]), VOCABULARY, options)
+    together = decode(engine, engine.start([0, 1, 2, 3]), VOCABULARY, options)
     for photo in range(4):
-        (alone,) = decode(backend, backend.start([photo]), VOCABULARY, options)
+        (alone,) = decode(engine, engine.start([photo]), VOCABULARY, options)
         assert alone == together[photo]
         for one, other in zip(alone, together[photo], strict=True):
-            np.testing.assert_array_equal(one.alphas, other.alphas)
+            np.testing.assert_array_equal(one.attention, other.attention)
 
 
 @given(seeds, st.integers(1, 6), st.sampled_from([-0.5, 0.0, 0.7]))
@@ -142,9 +139,9 @@ def test_log_prob_and_attention_belong_to_the_words(seed: int, beam: int) -> Non
         assert found.log_prob == pytest.approx(total, abs=1e-5)
         assert found.score == pytest.approx(total / len(sequence) ** 0.7, abs=1e-5)
         words = len(found.token_ids)
-        assert found.alphas.shape == (words, LOCATIONS) and found.alphas.dtype == np.float32
-        assert found.alphas[:, 0].tolist() == list(before[:words])  # the word that each slot had read
-        assert found.alphas[:, 1].tolist() == list(range(words))  # and its step
+        assert found.attention.shape == (words, LOCATIONS) and found.attention.dtype == np.float32
+        assert found.attention[:, 0].tolist() == list(before[:words])  # the word that each slot had read
+        assert found.attention[:, 1].tolist() == list(range(words))  # and its step
 
 
 def test_hypotheses_come_best_first_and_special_tokens_never() -> None:
@@ -172,9 +169,9 @@ def test_among_many_words_the_same_are_found_as_by_sorting_all(seed: int, beam: 
     table = np.broadcast_to(rows[:, :, np.newaxis], (2, steps, size, size))
 
     def found() -> list[list[Hypothesis]]:
-        backend = TableBackend(table)
+        engine = TableEngine(table)
         options = DecodingOptions(beam=beam, n_best=beam, max_length=steps)
-        return decode(backend, backend.start([0, 1]), vocabulary, options)
+        return decode(engine, engine.start([0, 1]), vocabulary, options)
 
     by_groups = found()
     with patch.object(decoding, "_GROUPS", 2**30):
@@ -200,9 +197,9 @@ def test_photos_that_are_done_leave_the_batch() -> None:
     table = np.full((2, 4, V, V), -1.0, np.float32)
     table[..., END] = -9.0
     table[0, 1:, :, END] = table[1, 3:, :, END] = -0.01
-    backend = TableBackend(table)
-    results = decode(backend, backend.start([0, 1]), VOCABULARY, DecodingOptions(beam=2, max_length=4))
-    assert backend.batches == [2, 2, 1, 1]
+    engine = TableEngine(table)
+    results = decode(engine, engine.start([0, 1]), VOCABULARY, DecodingOptions(beam=2, max_length=4))
+    assert engine.batches == [2, 2, 1, 1]
     assert [best.steps for (best,) in results] == [2, 4]
 
 
@@ -214,8 +211,8 @@ def test_a_caption_cut_at_max_length_says_so() -> None:
 
 
 def test_no_photos_no_captions() -> None:
-    backend = TableBackend(random_table(0))
-    assert decode(backend, backend.start([]), VOCABULARY, DecodingOptions()) == []
+    engine = TableEngine(random_table(0))
+    assert decode(engine, engine.start([]), VOCABULARY, DecodingOptions()) == []
 
 
 @pytest.mark.parametrize(

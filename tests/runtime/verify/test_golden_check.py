@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from edgecap.errors import BundleError, OptionError
-from edgecap.runtime.bundle.documents import GOLDEN, SEARCHES, TENSORS, Record
+from edgecap.runtime.bundle.documents import GOLDEN, SEARCHES, Record
 from edgecap.runtime.verify.golden_check import Check, compare, verify
 
-FAILING = Check("graphs", "failed", "", "onnx", "fp32", "engine 1.0")
+TENSORS = ("memory.features", "memory.keys", "state.h", "state.c", "attention", "log_probs")
+FAILING = Check("graphs", "failed", "", "onnx", "fp32", "library 1.0")
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_the_tolerance_is_a_share_of_the_largest_recorded_value(
     elif (share - tolerance) * largest > 2e-5:  # else within what rounding of the records makes
         assert check.status == "failed" and check.detail.startswith(f"{name}[{index}] is ")
         assert check.tensor == name and math.isclose(check.difference or 0, share * largest, rel_tol=1e-6)
-    assert (check.runtime, check.precision, check.engine) == ("onnx", "fp32", "engine 1.0")
+    assert (check.engine, check.precision, check.library) == ("onnx", "fp32", "library 1.0")
 
 
 @given(st.sampled_from(TENSORS), st.integers(0, 2), st.sampled_from([math.nan, math.inf, -math.inf]))
@@ -66,28 +67,27 @@ def test_what_is_not_finite_fails_whatever_the_tolerance(name: str, index: int, 
 
 def test_a_tensor_of_another_size_fails() -> None:
     recorded = make_record(0)
-    recorded.tensors["keys"] = recorded.tensors["keys"][:2]  # type: ignore[index]
+    recorded.tensors["memory.keys"] = recorded.tensors["memory.keys"][:2]  # type: ignore[index]
     check = compare(make_record(0), recorded, 1.0, FAILING)
-    assert (check.status, check.detail) == ("failed", "keys has 4 values, 2 were recorded")
+    assert (check.status, check.detail) == ("failed", "memory.keys has 4 values, 2 were recorded")
 
 
 def edit_graph(bundle: Path, name: str, edit: Callable[[onnx.GraphProto], object]) -> None:
     model = onnx.load_model(bundle / name)
     edit(model.graph)
-    role = "encoder" if name.startswith("encoder") else "decoder_step"
-    add_file(bundle, name, role, model.SerializeToString())
+    add_file(bundle, name, "graph", model.SerializeToString())
 
 
 def test_a_graph_that_makes_nan_fails(recorded: Path) -> None:
-    """No caption of the tiny graphs depends on c0."""
+    """No caption of the tiny graphs depends on state.c."""
 
     def edit(graph: onnx.GraphProto) -> None:
-        graph.node[-1].CopyFrom(helper.make_node("Acos", ["h0"], ["c0"]))
+        graph.node[-1].CopyFrom(helper.make_node("Acos", ["state.h"], ["state.c"]))
 
     edit_graph(recorded, "encoder.fp32.onnx", edit)
     check = graph_checks(recorded)["fp32"]
-    assert (check.status, check.tensor) == ("failed", "c0") and "] is nan, " in check.detail
-    _, out, _ = edgecap("verify", recorded, "--precision", "fp32", "--backend", "onnx", "--json")
+    assert (check.status, check.tensor) == ("failed", "state.c") and "] is nan, " in check.detail
+    _, out, _ = edgecap("verify", recorded, "--precision", "fp32", "--engine", "onnx", "--json")
     assert "NaN" not in out[0] and json.loads(out[0])["checks"][2]["difference"] is None
 
 
@@ -98,7 +98,7 @@ def test_a_graph_that_leaves_no_caption_fails(recorded: Path) -> None:
 
     edit_graph(recorded, "decoder_step.fp32.onnx", edit)
     check = graph_checks(recorded)["fp32"]
-    assert check.status == "failed" and check.engine and "NaN" in check.detail
+    assert check.status == "failed" and check.library and "NaN" in check.detail
 
 
 def test_graphs_of_other_sizes_fail(recorded: Path) -> None:
@@ -113,13 +113,16 @@ def test_graphs_of_other_sizes_fail(recorded: Path) -> None:
 
     edit_graph(recorded, "decoder_step.fp32.onnx", edit)
     check = graph_checks(recorded)["fp32"]
-    assert (check.status, check.detail) == ("failed", "the decoder step knows 13 words, the bundle 12")
+    assert (check.status, check.detail) == (
+        "failed",
+        "tiny-test: decoder_step has log_probs as float32 (N, K, 13), its manifest lists float32 (N, K, 12)",
+    )
 
 
 def test_a_graph_that_does_not_load_fails_with_the_reason(recorded: Path) -> None:
-    add_file(recorded, "encoder.int8.onnx", "encoder", b"no graph")
+    add_file(recorded, "encoder.int8.onnx", "graph", b"no graph")
     found = graph_checks(recorded)
-    assert (found["fp32"].status, found["int8"].status, found["int8"].engine) == ("ok", "failed", None)
+    assert (found["fp32"].status, found["int8"].status, found["int8"].library) == ("ok", "failed", None)
     assert "encoder: does not load in onnxruntime " in found["int8"].detail
 
 
@@ -137,8 +140,10 @@ def test_a_graph_that_does_not_load_fails_with_the_reason(recorded: Path) -> Non
         (lambda d: d.update(graphs=[]), "golden.graphs must be a JSON object, not list"),
         (lambda d: d["graphs"].update({"onnx-int8": 1}), "golden.graphs.onnx-int8 must be a JSON object"),
         (lambda d: d["graphs"]["onnx-fp32"].pop("tensors"), "golden.graphs.onnx-fp32 lacks 'tensors'"),
-        (lambda d: d["graphs"]["onnx-fp32"]["tensors"].pop("c0"), "onnx-fp32.tensors lacks 'c0'"),
-        (lambda d: d["graphs"]["onnx-fp32"]["tensors"]["h0"].__setitem__(1, "x"), r"h0\[1\] must be a number"),
+        (
+            lambda d: d["graphs"]["onnx-fp32"]["tensors"]["state.h"].__setitem__(1, "x"),
+            r"state\.h\[1\] must be a number",
+        ),
         (lambda d: d["graphs"]["onnx-fp32"]["captions"].pop("greedy"), "captions lacks 'greedy'"),
         (lambda d: d["graphs"]["onnx-fp32"]["captions"]["beam"].update(caption=None), "caption must be a string"),
     ],
@@ -147,6 +152,13 @@ def test_a_malformed_record_is_named(recorded: Path, edit: Callable[[dict[str, A
     edit_golden(recorded, edit)
     with pytest.raises(BundleError, match=rf"golden/golden\.json: is wrong: .*{problem}"):
         verify(recorded)
+
+
+def test_a_record_of_other_tensors_fails(recorded: Path) -> None:
+    edit_golden(recorded, lambda d: d["graphs"]["onnx-fp32"]["tensors"].pop("state.c"))
+    found = graph_checks(recorded)
+    assert (found["int8"].status, found["fp32"].status) == ("ok", "failed")
+    assert found["fp32"].detail.startswith("gives memory.features, memory.keys, state.h, state.c, ")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
@@ -158,10 +170,10 @@ def test_a_record_that_is_not_json_is_one_line(recorded: Path, content: bytes) -
 
 def test_wrong_choices_are_option_errors(recorded: Path) -> None:
     choices: list[tuple[dict[str, Any], str]] = [
-        ({"backend": "torch"}, "backend must be onnx or tflite, not 'torch'"),
-        ({"precision": "int4"}, "precision must be int8 or fp16 or fp32, not 'int4'"),
+        ({"engine": "torch"}, "engine must be onnx or tflite, not 'torch'"),
+        ({"precision": "int4"}, "has no int4 graphs; it has: onnx int8, onnx fp32"),
         ({"threads": 0}, "threads must be between 1 and"),
-        ({"backend": "onnx", "precision": "fp16"}, "has no onnx fp16 graphs; it has: onnx "),
+        ({"engine": "onnx", "precision": "fp16"}, "has no onnx fp16 graphs; it has: onnx "),
     ]
     for choice, problem in choices:
         with pytest.raises(OptionError, match=problem):
@@ -169,5 +181,5 @@ def test_wrong_choices_are_option_errors(recorded: Path) -> None:
 
 
 def test_a_check_says_what_it_is_of() -> None:
-    assert replace(FAILING, detail="is lost").text == "onnx fp32, engine 1.0: is lost"
+    assert replace(FAILING, detail="is lost").text == "onnx fp32, library 1.0: is lost"
     assert Check("files", "ok", "are there").text == "files: are there"

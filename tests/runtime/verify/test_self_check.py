@@ -133,7 +133,7 @@ def test_a_sweep_leaves_out_what_is_wrong_here(
     monkeypatch.setenv("EDGECAP_TUNING", str(tmp_path / "tuning.json"))
     monkeypatch.setattr(report, "IDLE_SECONDS", 0.0)
     monkeypatch.setattr(OthersWatch, "cores", lambda self: 0.0)
-    sweep = ("bench", photo("red.jpg", "red"), "--bundle", strange, "--backend", "onnx", "--threads", "1", "--sweep")
+    sweep = ("bench", photo("red.jpg", "red"), "--bundle", strange, "--engine", "onnx", "--threads", "1", "--sweep")
     code, out, err = edgecap_here(*sweep, "--captions", 5)
     assert code == 0 and "fastest: onnx fp32" in out[-1]
     assert any("left out" in line and "onnx int8" in line for line in err)

@@ -13,11 +13,11 @@ from tiny_dataset import write_photos, write_tiny_dataset
 from training_runs import PLAIN, log_rows
 
 from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edgecap.architectures.lstm.dims import ModelDims
-from edgecap.architectures.registry import preset_dims
-from edgecap.architectures.ensemble_engine import EnsembleEngine
-from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.defaults import preprocess_config
+from edgecap.architectures.ensemble_engine import EnsembleEngine
+from edgecap.architectures.lstm.dims import ModelDims
+from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary, load_dataset
 from edgecap.errors import CheckpointError, ConfigError
