@@ -63,18 +63,21 @@ class Ablation:
     against: str = ""
     files: Mapping[str, str] = field(default_factory=lambda: BACKBONE)  # options and the flags that name their files
     int8: bool = False  # also quantized
+    until: str = ""  # the last commit that had its option, where that lost and is no more
 
 
-def _changed(name: str, title: str, changes: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Ablation:
-    return Ablation(name, title, {**SHORT, **changes}, "baseline", {**BACKBONE, **(files or {})})
+def _changed(
+    name: str, title: str, changes: Mapping[str, Any], files: Mapping[str, str] | None = None, until: str = ""
+) -> Ablation:
+    return Ablation(name, title, {**SHORT, **changes}, "baseline", {**BACKBONE, **(files or {})}, until=until)
 
 
 ABLATIONS = (
     Ablation("baseline", "`tiny`, frozen backbone of `base`, 3 epochs of words", SHORT),
     _changed("seed", "another seed: what is noise", {"seed": 2}),
     _changed("label_smoothing", "label smoothing 0.1", {"label_smoothing": 0.1}),
-    _changed("scheduled_sampling", "scheduled sampling, up to 0.25", {"scheduled_sampling": 0.25}),
-    _changed("attention_penalty", "doubly stochastic attention, weight 1", {"attention_penalty": 1.0}),
+    _changed("scheduled_sampling", "scheduled sampling, up to 0.25", {"scheduled_sampling": 0.25}, until="8e08951"),
+    _changed("attention_penalty", "doubly stochastic attention, weight 1", {"attention_penalty": 1.0}, until="8e08951"),
     _changed("ema", "averaged weights, decay 0.99", {"ema": 0.99}),
     _changed("one_view", "no photo mirrored", {"views": 1}),
     _changed("crops", "random crops as well", CROPS),
@@ -99,6 +102,9 @@ class Laboratory:
 
     def make(self, ablation: Ablation) -> None:
         """Train, and write the log."""
+        if ablation.until:
+            say(f"{ablation.name}: left out, for its option is no more: check out the commit {ablation.until}")
+            return
         if missing := [flag for flag in ablation.files.values() if flag not in self.given]:
             say(f"{ablation.name}: left out, for nothing is given as {missing[0]}")
             return
@@ -114,7 +120,8 @@ class Laboratory:
         log = {"options": ablation.options, "validations": list(_validations(folder / "log.csv"))}
         if ablation.int8:
             with tempfile.TemporaryDirectory(prefix="edgecap-") as graphs:
-                log["int8"] = dict(Campaign(folder / BEST, self.dataset, Path(graphs)).results(RECIPE))
+                results = Campaign(folder / BEST, self.dataset, Path(graphs)).results(RECIPE)
+                log["int8"] = {engine: result.to_json() for engine, result in results}
         LOGS.mkdir(exist_ok=True)
         _log_path(ablation).write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
 

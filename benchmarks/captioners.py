@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.network import CaptionNetwork, several
 from edgecap.benchmarks.contest import Contestant
 from edgecap.runtime import Captioner
 from edgecap.runtime.bundle.vocabulary import Vocabulary
@@ -21,11 +21,11 @@ from edgecap.runtime.photo.preprocess import PreprocessConfig, normalize
 
 def own(captioner: Captioner, photo: Path) -> Contestant:
     """edgecap, greedy."""
-    engine = {"onnx": "ONNX Runtime", "tflite": "LiteRT"}[captioner.runtime]
+    engine = {"onnx": "ONNX Runtime", "tflite": "LiteRT"}[captioner.engine]
     return Contestant(f"edgecap, {engine} {captioner.precision}", "caption", lambda: captioner.caption(photo, beam=1))
 
 
-def plain_torch(model: CaptionModel, vocabulary: Vocabulary, preprocess: PreprocessConfig, photo: Path) -> Contestant:
+def plain_torch(model: CaptionNetwork, vocabulary: Vocabulary, preprocess: PreprocessConfig, photo: Path) -> Contestant:
     """The same model in eager torch: the photo is decoded and resized whole, and every word goes over all before it."""
     size = model.dims.image_size
 
@@ -41,10 +41,10 @@ def plain_torch(model: CaptionModel, vocabulary: Vocabulary, preprocess: Preproc
         features = model.encoder(image())  # (1, L, D)
         words = [vocabulary.start_id]
         while words[-1] != vocabulary.end_id and len(words) <= 20:
-            keys, h, c = model.decoder.init_state(features)
-            h, c = h[:, None], c[:, None]
+            memory, first = model.begin(features)
+            state = several(first, 1)
             for word in words:
-                log_probs, h, c, _ = model.decoder.step(torch.tensor([[word]]), h, c, features, keys)
+                log_probs, state, _ = model.step(torch.tensor([[word]]), state, memory)
             words.append(int(log_probs[0, 0].argmax()))
         return words
 

@@ -11,23 +11,27 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from onnxruntime.quantization import QuantType, quantize_static
 from PIL import Image
 
+from edgecap.architectures.lstm.graphs import EncoderGraph, encoder_spec
+from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.benchmarks.contest import Contestant
+from edgecap.benchmarks.graph_sets import GraphSets, compressions
 from edgecap.errors import ExportError
-from edgecap.export.compress.quantization import PhotoReader
-from edgecap.export.graphs.maker import GraphMaker
+from edgecap.export.compress.quantization import SampleReader
+from edgecap.export.graphs.ingredients import graph_entry
 from edgecap.export.graphs.tflite_conversion import SAMPLE_PHOTOS, SAMPLE_SHAPE
-from edgecap.export.graphs.torch_to_onnx import EncoderGraph, export_encoder
-from edgecap.runtime.bundle.manifest import RUNTIMES
-from edgecap.runtime.engines import libraries
-from edgecap.runtime.engines.engine import FloatArray
-from edgecap.runtime.engines.litert_engine import GraphTensor, channels_last
+from edgecap.export.graphs.torch_to_onnx import export_graph
+from edgecap.runtime.bundle.entries import ENGINES
+from edgecap.runtime.engines.engine import Engine, FloatArray
+from edgecap.runtime.engines.graph_engine import channels_last
+from edgecap.runtime.engines.litert_engine import GraphTensor
+from edgecap.runtime.engines.onnx_engine import OnnxGraph
 from edgecap.runtime.photo.preprocess import load_image
 
 FP32, INT8 = KINDS = ("fp32", "int8")
@@ -39,37 +43,41 @@ Encode = Callable[[], FloatArray]
 class Encoders:
     """Makes the graphs of one checkpoint, and a contestant of each. Peers raise ``ImportError`` where they are not."""
 
-    def __init__(self, maker: GraphMaker, image: FloatArray) -> None:
-        """``maker`` has made its fp32 and INT8 graphs; ``image`` is (1, 3, S, S)."""
-        assert maker.calibration is not None
-        self.maker, self.image, self.folder = maker, image, maker.folder
-        self._calibration = maker.calibration.first(CALIBRATION_PHOTOS)
+    def __init__(self, sets: GraphSets, image: FloatArray) -> None:
+        """``image`` is (1, 3, S, S)."""
+        self.sets, self.image, self.folder = sets, image, sets.folder
+        self.model = cast(CaptionModel, sets.network)
+        self._calibration = sets.calibration.first(CALIBRATION_PHOTOS)
         self._naive = self.folder / "naive.onnx"
-        export_encoder(maker.model, self._naive, maker.recipe.opset, folded=False)
+        export_graph(encoder_spec(self.model, lambda: (), folded=False), self._naive, sets.recipe.opset)
 
     def features(self) -> FloatArray:
         """What the model gives in torch, (1, L, D)."""
         with torch.inference_mode():
-            features: FloatArray = self.maker.model.encoder(torch.from_numpy(self.image)).numpy()
+            features: FloatArray = self.model.encoder(torch.from_numpy(self.image)).numpy()
         return features
 
     def own(self) -> Iterator[Contestant]:
         """As edgecap exports them."""
-        for runtime, engine in zip(RUNTIMES, ("ONNX Runtime", "LiteRT"), strict=True):
-            for kind in KINDS:
-                encode = self._backend(runtime, self.maker.path("encoder", runtime, kind), kind)
-                yield Contestant(f"edgecap, {engine}", kind, encode)
+        for engine, library in zip(ENGINES, ("ONNX Runtime", "LiteRT"), strict=True):
+            for kind, how in compressions(KINDS).items():
+                loaded = self.sets.start(engine, self.sets.make(engine, how, how), threads=1)
+                yield Contestant(f"edgecap, {library}", kind, partial(self._features, loaded))
 
     def naive(self) -> Iterator[Contestant]:
         """The graph as torch exports it, with its shuffles, in the same two engines."""
-        yield Contestant("naive graph, ONNX Runtime", FP32, self._backend("onnx", self._naive, FP32))
+        yield Contestant("naive graph, ONNX Runtime", FP32, self._onnx(self._naive))
         for name, activations in (("signed, its default", QuantType.QInt8), ("unsigned", QuantType.QUInt8)):
             int8 = self.folder / f"naive.{activations}.onnx"
             with contextlib.redirect_stdout(io.StringIO()):
                 quantize_static(
-                    self._naive, int8, PhotoReader(self._tensors()), per_channel=True, activation_type=activations
+                    self._naive,
+                    int8,
+                    SampleReader(self._samples()),
+                    per_channel=True,
+                    activation_type=activations,
                 )
-            yield Contestant(f"naive QDQ graph, ONNX Runtime, {name}", INT8, self._backend("onnx", int8, INT8))
+            yield Contestant(f"naive QDQ graph, ONNX Runtime, {name}", INT8, self._onnx(int8))
         for kind, path in self._onnx2tf().items():
             yield Contestant("naive onnx2tf graph, LiteRT", kind, self._litert(path))
 
@@ -90,7 +98,7 @@ class Encoders:
                 yield Contestant(name, kind, partial(self._openvino_encode, core.compile_model(graph, "CPU", options)))
 
     def _openvino_encode(self, compiled: Any) -> FloatArray:
-        features: FloatArray = compiled([self.image])["features"]
+        features: FloatArray = compiled([self.image])["memory.features"]
         return features
 
     def mnn(self) -> Iterator[Contestant]:
@@ -109,7 +117,7 @@ class Encoders:
         import ncnn
         import pnnx
 
-        graph = EncoderGraph(self.maker.model, folded=False).eval()
+        graph = EncoderGraph(self.model, folded=False).eval()
         path = self.folder / "peer.pt"
         pnnx.export(graph, str(path), torch.from_numpy(self.image), fp16=False)
         net = ncnn.Net()
@@ -127,15 +135,21 @@ class Encoders:
 
     def _graphs(self, engine: str) -> dict[str, Path]:
         """Every peer gets the better of two graphs."""
-        return {engine: self._naive, f"{engine}, edgecap's graph": self.maker.path("encoder", "onnx", FP32)}
+        return {engine: self._naive, f"{engine}, edgecap's graph": self.sets.ingredients.fp32["encoder"]}
+
+    def _samples(self) -> Iterator[dict[str, FloatArray]]:
+        return ({"image": tensor} for tensor in self._tensors())
 
     def _tensors(self) -> Iterator[FloatArray]:
-        return self._calibration.tensors(self.maker.preprocess)
+        return self._calibration.tensors(self.sets.preprocess)
 
-    def _backend(self, runtime: str, encoder: Path, kind: str) -> Encode:
-        step = self.maker.path("decoder_step", runtime, kind).read_bytes()
-        backend = libraries.start(runtime, encoder.read_bytes(), step, 1, encoder)
-        return lambda: backend.encode(self.image).features
+    def _features(self, loaded: Engine) -> FloatArray:
+        features: FloatArray = loaded.encode(self.image).memory["features"]
+        return features
+
+    def _onnx(self, path: Path) -> Encode:
+        graph = OnnxGraph(path.read_bytes(), graph_entry(path, "onnx", FP32), 1, path)
+        return lambda: graph.run({"image": self.image})["memory.features"]
 
     def _onnx2tf(self) -> dict[str, Path]:
         """What onnx2tf's command makes of the naive graph."""
@@ -154,7 +168,7 @@ class Encoders:
         interpreter = Interpreter(str(path), num_threads=1)
         interpreter.allocate_tensors()
         (source,) = interpreter.get_input_details()
-        dims = self.maker.model.dims
+        dims = self.model.dims
         shape = (1, dims.locations, dims.feature_dim)
         # Keys have the same shape where the attention is as wide: then features are the first output of the graph.
         features = min(
@@ -165,7 +179,7 @@ class Encoders:
 
         def encode() -> FloatArray:
             # Every contestant begins with the same tensor, and this one has no slower way from it than edgecap.
-            interpreter.set_tensor(source["index"], given.numbers(channels_last(self.image[0])))
+            interpreter.set_tensor(source["index"], given.numbers(channels_last(self.image)))
             interpreter.invoke()
             return found.real(interpreter.get_tensor(features["index"]))
 
@@ -185,7 +199,7 @@ class Encoders:
             interpreter.getSessionInput(session, "image"),
             MNN.Tensor(self.image.shape, kind, self.image, layout),
         )
-        features = interpreter.getSessionOutput(session, "features")
+        features = interpreter.getSessionOutput(session, "memory.features")
         shape = features.getShape()
         result = MNN.Tensor(shape, kind, np.empty(shape, np.float32), layout)
 
@@ -200,7 +214,7 @@ class Encoders:
     def _mnn_calibration(self) -> Path:
         """Photos and a description of them, as ``mnnquant`` reads them."""
         file, photos = self.folder.resolve() / "mnn.json", self.folder.resolve() / "mnn"
-        preprocess, size = self.maker.preprocess, self.image.shape[-1]
+        preprocess, size = self.sets.preprocess, self.image.shape[-1]
         photos.mkdir(exist_ok=True)
         for number, path in enumerate(self._calibration.paths):
             Image.fromarray(np.asarray(load_image(path, preprocess))).save(photos / f"{number}.png")

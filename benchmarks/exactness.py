@@ -7,7 +7,6 @@ Each kind of processor has its section in the report; those of other kinds stay.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +22,8 @@ from edgecap.benchmarks.quantization import Campaign
 from edgecap.benchmarks.report import write_section
 from edgecap.data.karpathy import load_dataset
 from edgecap.export.proof.parity import decibels
+from edgecap.export.variant import Compression
 from edgecap.metrics.split import image_tensor
-from edgecap.runtime.engines import libraries
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.engines.saturation import EXACT_PRODUCTS
 
@@ -39,19 +38,16 @@ PHOTOS, WARM_UP = 8, 5
 Encode = Callable[[FloatArray], FloatArray]  # (1, 3, S, S) -> features (1, L, D)
 
 
-def encoders(campaign: Campaign, folder: Path) -> Iterator[tuple[str, Encode]]:
+def encoders(campaign: Campaign) -> Iterator[tuple[str, Encode]]:
     """What is compared, by name; of each a session or an engine with one thread."""
-    free = folder / "free.onnx"
-    campaign.maker.recipe = replace(campaign.recipe, pair_limit=False, runtimes=("onnx",))
-    campaign.maker.make_int8()
-    shutil.copy(campaign.maker.path("encoder", "onnx", "int8"), free)
-    campaign.maker.recipe = campaign.recipe
-    campaign.maker.make_int8()
+    sets, int8 = campaign.sets, campaign.sets.recipe.int8
+    freely = replace(int8, pair_limit=False)
+    free = sets.make("onnx", freely, freely)["encoder"]
     yield "INT8 rounded freely, kernels that saturate", session(free, exact=False)
     yield "INT8 rounded freely, exact kernels", session(free, exact=True)
-    for runtime, engine in (("onnx", "ONNX Runtime"), ("tflite", "LiteRT")):
-        for precision, name in (("int8", "INT8 of the recipe"), ("fp32", "fp32")):
-            yield f"{name}, {engine}", loaded(campaign, runtime, precision)
+    for engine, library in (("onnx", "ONNX Runtime"), ("tflite", "LiteRT")):
+        for how, name in ((int8, "INT8 of the recipe"), (Compression(), "fp32")):
+            yield f"{name}, {library}", loaded(campaign, engine, how)
 
 
 def session(graph: Path, *, exact: bool) -> Encode:
@@ -61,14 +57,13 @@ def session(graph: Path, *, exact: bool) -> Encode:
     if exact:
         options.add_session_config_entry(*EXACT_PRODUCTS)
     made = onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
-    return lambda image: made.run(["features"], {"image": image})[0]
+    return lambda image: made.run(["memory.features"], {"image": image})[0]
 
 
-def loaded(campaign: Campaign, runtime: str, precision: str) -> Encode:
+def loaded(campaign: Campaign, engine: str, how: Compression) -> Encode:
     """As the runtime loads it."""
-    graphs = [campaign.maker.path(role, runtime, precision).read_bytes() for role in ("encoder", "decoder_step")]
-    engine = libraries.start(runtime, graphs[0], graphs[1], 1, "the graphs")
-    return lambda image: engine.encode(image).features
+    made = campaign.sets.start(engine, campaign.sets.make(engine, how, how), threads=1)
+    return lambda image: made.encode(image).memory["features"]
 
 
 def rows(measured: dict[str, Encode], images: FloatArray, rounds: int) -> Iterator[str]:
@@ -98,7 +93,7 @@ def main(checkpoint: Path, data: Path, output: Path, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="edgecap-") as folder:
         campaign = Campaign(checkpoint, load_dataset(data), Path(folder))
         images = image_tensor([photo.path for photo in campaign.photos[:PHOTOS]], campaign.preprocess)
-        table = list(rows(dict(encoders(campaign, Path(folder))), images, rounds))
+        table = list(rows(dict(encoders(campaign)), images, rounds))
     version = onnxruntime.__version__
     made = f"{date.today()}, onnxruntime {version}, one thread, medians of {rounds} turns of processor time."
     header = f"| encoder of `{checkpoint.resolve().parent.name}` | ms | against the first | noise, dB |"

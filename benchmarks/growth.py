@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import click
 import torch
 
 from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
+from edgecap.architectures.lstm.dims import PRESETS
 from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.registry import preset_dims
 from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.photos import sample_photo
 from edgecap.benchmarks.soak import Curve, check_flat, streamed
@@ -80,7 +80,7 @@ def _untrained(words: int, data: Path, folder: Path) -> Path:
     """An INT8 bundle of the preset base that has learnt nothing, for a vocabulary of that size."""
     vocabulary = Vocabulary((*SPECIAL_TOKENS, *(f"w{number}" for number in range(words - len(SPECIAL_TOKENS)))))
     torch.manual_seed(0)
-    model = CaptionModel(preset_dims("base", words))
+    model = CaptionModel(replace(PRESETS["base"], vocab_size=words))
     checkpoint = folder / f"{words}.safetensors"
     save_checkpoint(checkpoint, Checkpoint(model.dims, vocabulary, model.state_dict(), {}, {}, {}, {}), half=True)
     recipe = ExportRecipe(("onnx",), ("int8",))

@@ -17,18 +17,17 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from edgecap.export.graphs.maker import GraphMaker
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.defaults import default_generation, preprocess_config
-from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
+from edgecap.architectures.defaults import preprocess_config
 from edgecap.bench.cold_start import cold_start
 from edgecap.bench.latency import measure
 from edgecap.benchmarks.captioners import blip_base, own, plain_torch, vit_distilgpt2
 from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.encoders import FP32, INT8, KINDS, Encoders, noise_db
+from edgecap.benchmarks.graph_sets import GraphSets
 from edgecap.benchmarks.photos import sample_photo
 from edgecap.benchmarks.report import say, write_section
 from edgecap.data.karpathy import load_dataset
@@ -38,7 +37,7 @@ from edgecap.export.graphs.facts import graph_facts
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime import Captioner, load
 from edgecap.runtime.bundle.bundle import Bundle
-from edgecap.runtime.bundle.manifest import RUNTIMES
+from edgecap.runtime.bundle.entries import ENGINES
 from edgecap.runtime.machine.facts import machine
 from edgecap.runtime.photo.preprocess import load_image, to_tensor
 
@@ -82,13 +81,10 @@ class Peers:
 
     def encoders(self) -> list[str]:
         """The table of encoders."""
-        recipe = ExportRecipe(precisions=KINDS)
-        options = default_generation(self.vocabulary).options(self.vocabulary)
-        calibration = from_dataset(load_dataset(self.data), recipe)
-        model = fold_projection_bias(self.loaded.model())
-        maker = GraphMaker(model, recipe, calibration, self.preprocess, self.vocabulary, options, self.folder, say)
-        maker.make()
-        encoders = Encoders(maker, to_tensor(self.small, self.preprocess))
+        calibration = from_dataset(load_dataset(self.data), ExportRecipe())
+        say("graphs")
+        sets = GraphSets(self.loaded, calibration, self.folder)
+        encoders = Encoders(sets, to_tensor(self.small, self.preprocess))
         groups = [
             list(make()) for make in (encoders.own, encoders.naive, encoders.openvino, encoders.mnn, encoders.ncnn)
         ]
@@ -98,7 +94,7 @@ class Peers:
         products = list(_matrix_products())
         say(f"timing {len(contestants)} encoders")
         times = medians([*contestants, *products], self.rounds, SECONDS)
-        limit = graph_facts(maker.path("encoder", "onnx", FP32))["macs"] / MATRIX**3 * min(times[len(contestants) :])
+        limit = graph_facts(sets.ingredients.fp32["encoder"])["macs"] / MATRIX**3 * min(times[len(contestants) :])
         found = {(one.name, one.kind): time for one, time in zip(contestants, times, strict=False)}
         own, naive = ({one.name for one in group} for group in groups[:2])
         self._encoder_targets(found, own, naive, limit)
@@ -140,8 +136,8 @@ class Peers:
         """The table of whole captioners, on a photo of a megapixel."""
         with load(self.bundle, threads=1) as captioner:
             tokens = len(captioner.caption(self.small, beam=1).tokens) + 1  # with its end
-        runtimes = [runtime for runtime in RUNTIMES if _has(self.bundle, runtime)]
-        opened = [load(self.bundle, backend=runtime, threads=1) for runtime in runtimes]
+        engines = [engine for engine in ENGINES if _has(self.bundle, engine)]
+        opened = [load(self.bundle, engine=engine, threads=1) for engine in engines]
         contestants = [own(captioner, self.small) for captioner in opened]
         contestants.append(plain_torch(self.loaded.model().eval(), self.vocabulary, self.preprocess, self.small))
         contestants += [make(self.small, tokens) for make in (vit_distilgpt2, blip_base)]
@@ -194,7 +190,7 @@ class Peers:
 
     def _start(self) -> None:
         starts = [
-            cold_start(self.small, bundle=self.bundle, backend="auto", precision="auto", threads=1, beam=None)
+            cold_start(self.small, bundle=self.bundle, engine="auto", precision="auto", threads=1, beam=None)
             for _ in range(self.rounds)
         ]
         seconds = float(np.median([start.total_ms for start in starts])) / 1e3
@@ -203,8 +199,8 @@ class Peers:
         self.targets.append(Target("peak memory", memory, 150, unit=" MB"))
 
 
-def _has(bundle: Path, runtime: str) -> bool:
-    return bool(Bundle.open(bundle).precisions(runtime))
+def _has(bundle: Path, engine: str) -> bool:
+    return bool(Bundle.open(bundle).precisions(engine))
 
 
 def _matrix_products() -> Iterator[Contestant]:

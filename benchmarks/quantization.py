@@ -15,23 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-from edgecap.export.graphs.maker import GraphMaker
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.defaults import default_generation, preprocess_config
-from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
-from edgecap.benchmarks.report import say, write_report
+from edgecap.benchmarks.graph_sets import GraphSets, compressions
+from edgecap.benchmarks.report import write_report
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.export.compress.calibration import from_dataset
 from edgecap.export.proof.caption_gate import caption_photos, compare
+from edgecap.export.proof.set_result import SetResult
 from edgecap.export.recipe import ExportRecipe
+from edgecap.export.variant import Compression
 from edgecap.metrics.split import protocol_of, protocol_text
-from edgecap.runtime.bundle.entries import set_name
-from edgecap.runtime.bundle.manifest import RUNTIMES
-from edgecap.runtime.engines import libraries
-from edgecap.runtime.engines.engine import Backend
+from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS, set_name
+from edgecap.runtime.engines.engine import Engine
 from edgecap.runtime.loading import default_threads
-from edgecap.runtime.search.decoding import DecodingOptions
 
 REPORT = Path(__file__).with_name("QUANTIZATION.md")
 PLAIN = {"error_feedback": False, "bias_correction": False}
@@ -39,24 +36,24 @@ PLAIN = {"error_feedback": False, "bias_correction": False}
 
 @dataclass(frozen=True)
 class Attempt:
-    """Fields of the recipe that an attempt changes, and the precision of each graph."""
+    """Fields of the recipe's INT8 that an attempt changes, and the precision of each graph."""
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "int8"
     step: str = "int8"
-    runtimes: tuple[str, ...] = RUNTIMES
+    engines: tuple[str, ...] = ENGINES
 
 
 RECIPE = Attempt("both: the recipe")
 # In the order of their cost. The two calibrations are ONNX Runtime's, and keep every activation in memory.
 ATTEMPTS = (
     Attempt("per-channel weights, minmax ranges", PLAIN),
-    Attempt("percentile ranges, 64 photos", {**PLAIN, "calibration_method": "percentile"}, runtimes=("onnx",)),
-    Attempt("entropy ranges, 64 photos", {**PLAIN, "calibration_method": "entropy"}, runtimes=("onnx",)),
+    Attempt("percentile ranges, 64 photos", {**PLAIN, "calibration_method": "percentile"}, engines=("onnx",)),
+    Attempt("entropy ranges, 64 photos", {**PLAIN, "calibration_method": "entropy"}, engines=("onnx",)),
     Attempt("bias correction", {"error_feedback": False}),
     Attempt("error feedback", {"bias_correction": False}),
-    Attempt("both, pairs that may saturate", {"pair_limit": False}, runtimes=("onnx",)),
+    Attempt("both, pairs that may saturate", {"pair_limit": False}, engines=("onnx",)),
     RECIPE,
     Attempt("both, fp32 encoder", encoder="fp32"),
     Attempt("both, fp32 step", step="fp32"),
@@ -70,53 +67,39 @@ class Campaign:
     def __init__(self, checkpoint: Path, dataset: CaptionDataset, folder: Path) -> None:
         loaded = load_checkpoint(checkpoint)
         self.dataset, self.photos = dataset, dataset.split("val")
-        self.vocabulary, self.preprocess = loaded.vocabulary, preprocess_config(loaded.dims)
-        self.options: DecodingOptions = default_generation(self.vocabulary).options(self.vocabulary)
-        recipe = ExportRecipe(precisions=("fp32", "int8"))
-        self.maker = GraphMaker(
-            fold_projection_bias(loaded.model()),
-            recipe,
-            from_dataset(dataset, recipe),
-            self.preprocess,
-            self.vocabulary,
-            self.options,
-            folder,
-            say,
-        )
-        self.recipe, self.calibration = recipe, self.maker.calibration
-        self.maker.make_fp32()
+        self.vocabulary = loaded.vocabulary
+        self.calibration = from_dataset(dataset, ExportRecipe())
+        self.sets = GraphSets(loaded, self.calibration, folder)
+        self.preprocess, self.options = self.sets.preprocess, self.sets.options
 
     @cached_property
     def fp32(self) -> dict[str, Any]:
         """Captions of val by the fp32 graphs of each engine."""
-        reference = {set_name(runtime, "fp32"): self._backend(runtime, "fp32", "fp32") for runtime in RUNTIMES}
-        return self._captions(reference)
+        plain = Compression()
+        return self._captions(
+            {set_name(name, "fp32"): self._engine(name, self.sets.make(name, plain, plain)) for name in ENGINES}
+        )
 
-    def results(self, attempt: Attempt) -> Iterator[tuple[str, dict[str, Any]]]:
-        """For each runtime of the attempt, scores and differences as in a bundle's ``eval.json``."""
-        recipe = replace(self.recipe, runtimes=attempt.runtimes, **attempt.changes)
-        assert self.calibration is not None
-        few = recipe.calibration_method != "minmax"
-        self.maker.recipe = recipe
-        self.maker.calibration = self.calibration.first(FEW_PHOTOS) if few else self.calibration
+    def results(self, attempt: Attempt) -> Iterator[tuple[str, SetResult]]:
+        """For each engine of the attempt, scores and differences as in a bundle's ``eval.json``."""
+        how = {**compressions(PRECISIONS), "int8": replace(self.sets.recipe.int8, **attempt.changes)}
+        few = self.calibration.first(FEW_PHOTOS) if how["int8"].calibration_method != "minmax" else None
         click.echo(f"== {attempt.name}", err=True)
-        self.maker.make_int8()
-        backends = {
-            set_name(runtime, "int8"): self._backend(runtime, attempt.encoder, attempt.step)
-            for runtime in attempt.runtimes
+        made = {
+            set_name(name, "int8"): self._engine(
+                name, self.sets.make(name, how[attempt.encoder], how[attempt.step], few)
+            )
+            for name in attempt.engines
         }
-        compared = compare({**self.fp32, **self._captions(backends)}, self.photos, self.vocabulary, recipe.gate)
-        yield from ((runtime, compared[set_name(runtime, "int8")]) for runtime in attempt.runtimes)
+        captions = {**self.fp32, **self._captions(made)}
+        compared = compare(captions, self.photos, self.vocabulary, self.sets.recipe.gate)
+        yield from ((name, compared[set_name(name, "int8")]) for name in attempt.engines)
 
-    def _captions(self, backends: Mapping[str, Backend]) -> dict[str, Any]:
-        return caption_photos(backends, self.photos, self.preprocess, self.vocabulary, self.options)
+    def _captions(self, engines: Mapping[str, Engine]) -> dict[str, Any]:
+        return caption_photos(engines, self.photos, self.preprocess, self.vocabulary, self.options)
 
-    def _backend(self, runtime: str, encoder: str, step: str) -> Backend:
-        graphs = [self.maker.path(*graph).read_bytes() for graph in self._graphs(runtime, encoder, step)]
-        return libraries.start(runtime, graphs[0], graphs[1], default_threads(), "the graphs")
-
-    def _graphs(self, runtime: str, encoder: str, step: str) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
-        return ("encoder", runtime, encoder), ("decoder_step", runtime, step)
+    def _engine(self, name: str, graphs: dict[str, Path]) -> Engine:
+        return self.sets.start(name, graphs, default_threads())
 
 
 @click.command()
@@ -139,16 +122,18 @@ def main(checkpoint: Path, data: Path, output: Path, attempts: str | None) -> No
     table = [
         "| attempt | engine | CIDEr-D | change | identical captions | greedy | median first diverging word |",
         "|---|---|---|---|---|---|---|",
-        *(_row(attempt.name, runtime, scores) for attempt, runtime, scores in rows),
+        *(_row(attempt.name, engine, result) for attempt, engine, result in rows),
     ]
     write_report(output, "INT8 against fp32: what was tried", text, table)
 
 
-def _row(name: str, runtime: str, scores: Mapping[str, Any]) -> str:
+def _row(name: str, engine: str, result: SetResult) -> str:
+    difference = result.difference
+    assert difference is not None  # the fp32 graphs are there
     return (
-        f"| {name} | {runtime} | {scores['CIDEr-D']:.2f} | {scores['CIDEr-D change']:+.2f} | "
-        f"{scores['identical captions']:.1%} | {scores['identical greedy captions']:.1%} | "
-        f"{_median(scores['first diverging step'])} |"
+        f"| {name} | {engine} | {100 * result.scores.cider_d:.2f} | {difference.cider_d_change:+.2f} | "
+        f"{difference.identical:.1%} | {difference.identical_greedy:.1%} | "
+        f"{_median(difference.first_diverging_step)} |"
     )
 
 

@@ -60,7 +60,7 @@ class ExportRecipe:
     golden: GoldenTolerances = field(default_factory=GoldenTolerances)
 
     def variants(self, roles: Iterable[str], precisions: Iterable[str] = ()) -> list[Variant]:
-        """The graph sets of the bundle, or of other ``precisions``: of each engine those that ``auto`` tries, in order."""
+        """The graph sets of the bundle, or of other ``precisions``: of each engine in the order of ``auto``."""
         chosen = sorted({*(precisions or self.precisions)}, key=PRECISIONS.index)
         every = list(roles)
         return [

@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 
 from edgecap.architectures.backbones import efficientnet, shufflenet
 from edgecap.architectures.backbones.weights import recalibrate_batchnorm
+from edgecap.architectures.graph_spec import GraphSpec
 from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
-from edgecap.architectures.lstm.rewrites.scale_sharing import capped
-from edgecap.architectures.registry import preset_dims
+from edgecap.architectures.registry import architecture, preset_dims
 from edgecap.export.compress.half_storage import store_half
 from edgecap.export.compress.layer_inputs import input_moments
 from edgecap.export.compress.weight_rounding import round_weights
-from edgecap.export.graphs.tflite import convert_encoder, convert_step
-from edgecap.export.graphs.torch_to_onnx import export_encoder, export_step
+from edgecap.export.graphs.ingredients import graph_entry
+from edgecap.export.graphs.tflite import convert
+from edgecap.export.graphs.torch_to_onnx import export_graph
 from edgecap.export.recipe import ExportRecipe
+from edgecap.runtime.bundle.bundle import Graph
+from edgecap.runtime.engines.engine import Encoded, Engine, Step
+from edgecap.runtime.engines.starting import start
 
 # Narrow and short, with every kind of block that the networks have. Channels that no variant rounds (to 8).
 LITE_STAGES = (
@@ -74,30 +78,63 @@ def write_graph(folder: Path, preset: str, name: str) -> Path:
     return path
 
 
+def in_engine(engine: str, encoder: bytes, step: bytes) -> Engine:
+    """Two graphs in their library, by what they say of themselves."""
+    graphs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for role, content in (("encoder", encoder), ("decoder_step", step)):
+            path = Path(folder) / f"{role}.{engine}"
+            path.write_bytes(content)
+            graphs[role] = Graph(content, graph_entry(path, engine, "fp32"))
+    return start(graphs, 1, "converted")
+
+
+def arrays(made: Encoded | Step) -> dict[str, NDArray[Any]]:
+    """All that an engine made, by name."""
+    if isinstance(made, Encoded):
+        return {**made.memory, **made.state}
+    assert made.attention is not None
+    return {"log_probs": made.log_probs, "attention": made.attention, **made.state}
+
+
+def stepped(engine: Engine, feeds: dict[str, NDArray[Any]]) -> Step:
+    """A step of an engine, of a graph's inputs."""
+    parts = {
+        prefix: {name.removeprefix(prefix): value for name, value in feeds.items() if name.startswith(prefix)}
+        for prefix in ("state.", "memory.")
+    }
+    return engine.step(feeds["token"], parts["state."], parts["memory."])
+
+
+def spec(preset: str, role: str) -> GraphSpec:
+    """What the architecture gives of the captioner to be exported."""
+
+    def photos() -> Iterator[torch.Tensor]:
+        return (torch.from_numpy(feeds["image"]) for feeds in encoder_samples())
+
+    specs = architecture("lstm").graphs(captioner(preset), photos)
+    return next(one for one in specs if one.role == role)
+
+
 def _make(folder: Path, preset: str, name: str) -> Path:
-    role, precision, runtime = name.split(".")
+    role, precision, engine = name.split(".")
     target = folder / name
     if name.endswith(".fp32.onnx"):
-        if role == "encoder":
-            photos = (torch.from_numpy(feeds["image"]) for feeds in encoder_samples())
-            export_encoder(captioner(preset), target, ExportRecipe().opset, photos=photos)
-        else:
-            export_step(captioner(preset), target, ExportRecipe().opset)
+        export_graph(spec(preset, role), target, ExportRecipe().opset)
         return target
     if precision == "fp16":
-        store_half(write_graph(folder, preset, f"{role}.fp32.{runtime}"), target, role)
+        store_half(write_graph(folder, preset, f"{role}.fp32.{engine}"), target, role)
         return target
     source = write_graph(folder, preset, f"{role}.{'rounded' if precision == 'int8' else 'fp32'}.onnx")
     if precision == "rounded":
         samples = encoder_samples() if role == "encoder" else step_samples(preset)
         moments = input_moments(source, samples)
-        round_weights(source, target, role, moments, ExportRecipe(), per_channel=role == "encoder")
-        if role == "encoder":
-            onnx.save_model(capped(onnx.load_model(target)), target)
-    elif role == "encoder":
-        convert_encoder(source, target, images(8) if precision == "int8" else None)
+        round_weights(source, target, role, moments, ExportRecipe().int8, per_channel=role == "encoder")
+        onnx.save_model(spec(preset, role).before_int8(onnx.load_model(target)), target)
+    elif precision == "int8" and role == "encoder":
+        convert(source, target, role, HYPOTHESES, "static", encoder_samples())
     else:
-        convert_step(source, target, HYPOTHESES, dynamic=precision == "int8")
+        convert(source, target, role, HYPOTHESES, "dynamic" if precision == "int8" else "float")
     return target
 
 
@@ -121,8 +158,9 @@ def step_samples(
     session = onnxruntime.InferenceSession(graph(preset, "encoder.fp32.onnx"), providers=["CPUExecutionProvider"])
     for seed in range(count):
         rng = np.random.default_rng(seed)
-        encoded = [session.run(["features", "keys"], {"image": image}) for image in images(photos, seed)]
+        encoded = [session.run(["memory.features", "memory.keys"], {"image": image}) for image in images(photos, seed)]
         features, keys = (np.concatenate(parts) for parts in zip(*encoded, strict=True))
         h, c = (np.tanh(rng.standard_normal((photos, hypotheses, H))).astype(np.float32) for _ in range(2))
         token = rng.integers(0, V, (photos, hypotheses))
-        yield {"token": token, "h": h, "c": c, "features": features, "keys": keys}
+        memory = {"memory.features": features, "memory.keys": keys}
+        yield {"token": token, "state.h": h, "state.c": c, **memory}

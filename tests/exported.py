@@ -32,11 +32,10 @@ from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.registry import preset_dims
 from edgecap.cli import main
 from edgecap.data.karpathy import build_vocabulary, load_dataset
-from edgecap.export.graphs import maker as graph_maker
+from edgecap.export.graphs import ingredients, making
 from edgecap.export.graphs.tflite_conversion import SAMPLE_PHOTOS
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime.bundle.entries import PRECISIONS, set_name
-from edgecap.runtime.bundle.manifest import GRAPH_ROLES
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.training.config import TrainConfig
 
@@ -45,20 +44,21 @@ MARK = "("  # a mark that slipped into the captions as a word
 
 CAN_CONVERT = all(find_spec(library) for library in ("onnx2tf", "tensorflow"))
 needs_converter = pytest.mark.skipif(not CAN_CONVERT, reason="onnx2tf and TensorFlow make the TFLite graphs")
-RUNTIMES = ("onnx", "tflite") if CAN_CONVERT else ("onnx",)  # that can be exported here
-EVERYTHING = ExportRecipe(runtimes=RUNTIMES)
-SETS = tuple((runtime, precision) for runtime in RUNTIMES for precision in reversed(PRECISIONS))
+ENGINES = ("onnx", "tflite") if CAN_CONVERT else ("onnx",)  # that can be exported here
+EVERYTHING = ExportRecipe(engines=ENGINES)
+ROLES = ("encoder", "decoder_step")
+SETS = tuple((engine, precision) for engine in ENGINES for precision in PRECISIONS)
 SET_NAMES = tuple(set_name(*graphs) for graphs in SETS)
-GRAPHS = tuple(f"{role}.{precision}.{runtime}" for runtime, precision in SETS for role in GRAPH_ROLES)
+GRAPHS = tuple(f"{role}.{precision}.{engine}" for engine, precision in SETS for role in ROLES)
 
 # How the lines of progress begin, and a part of the names of the graphs that are made in that stage.
 STAGES = {
     "fp32 ONNX graphs": ".fp32.onnx",
     "fp32 TFLite graphs": ".fp32.tflite",
-    "fp16 graphs": ".fp16.",
-    "weights to INT8": ".rounded.",
-    "INT8 ONNX graphs": ".int8.onnx",
-    "INT8 TFLite graphs": ".int8.tflite",
+    "int8 ONNX graphs": ".int8.onnx",
+    "fp16 ONNX graphs": ".fp16.onnx",
+    "int8 TFLite graphs": ".int8.tflite",
+    "fp16 TFLite graphs": ".fp16.tflite",
     "parity with torch": "none",
     "signal-to-noise ratio": "none",
     "captions of": "none",
@@ -67,16 +67,7 @@ STAGES = {
 if not CAN_CONVERT:
     STAGES = {line: names for line, names in STAGES.items() if "TFLite" not in line}
 
-_MAKERS = (
-    "export_encoder",
-    "export_step",
-    "convert_encoder",
-    "convert_step",
-    "store_half",
-    "round_weights",
-    "quantize_encoder",
-    "quantize_step",
-)
+_MAKERS = ("export_graph", "convert", "store_half", "round_weights", "quantize_statically", "quantize_dynamically")
 
 
 def quiet(line: str) -> None:
@@ -143,9 +134,9 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 def progress(photos: int, source: str, captions: int | None = None) -> list[str]:
     """What an export of everything says of its stages, with so many photos to calibrate on and to caption."""
-    lines = ["fp32 ONNX graphs", "fp32 TFLite graphs", "fp16 graphs"]
-    lines.append(f"weights to INT8, measured on {photos} photos of {source}")
-    lines += [f"INT8 {kind} graphs, calibrating on {photos} photos of {source}" for kind in ("ONNX", "TFLite")]
+    lines = ["fp32 ONNX graphs", "fp32 TFLite graphs"]
+    for kind in ("ONNX", "TFLite"):
+        lines += [f"int8 {kind} graphs, calibrating on {photos} photos of {source}", f"fp16 {kind} graphs"]
     lines += ["parity with torch on 8 photos", "signal-to-noise ratio of each INT8 layer"]
     if captions is not None:
         lines.append(f"captions of {captions} val photos, by torch and {len(SETS)} sets of graphs")
@@ -170,9 +161,9 @@ def hurry(bundle: Path, patch: pytest.MonkeyPatch, names: str = "none") -> None:
         return copy
 
     for maker in _MAKERS:
-        patch.setattr(graph_maker, maker, hurried(getattr(graph_maker, maker)))
-    if "rounded" not in names:
-        patch.setattr(graph_maker, "input_moments", lambda *arguments: {})
+        patch.setattr(making, maker, hurried(getattr(making, maker)))
+    if "int8" not in names:
+        patch.setattr(ingredients, "input_moments", lambda *arguments: {})
 
 
 def signalled(
@@ -198,7 +189,7 @@ def signalled(
         if "TFLite" in stage:  # the conversion runs in a process of its own
             eventually(lambda: any(Path(f"/proc/{n}/cwd/{SAMPLE_PHOTOS}").exists() for n in _session(process.pid)))
             assert len(_session(process.pid)) == 2
-        if stage.startswith("INT8 TFLite"):
+        if stage.startswith("int8 TFLite"):
             os.killpg(process.pid, number)  # as a terminal does
         else:
             process.send_signal(number)

@@ -99,8 +99,8 @@ def caption(
     version of the engine, after the first caption, and kept in the user's cache; if not, a line on stderr says so.
 
     With --json, captions are {"path", "caption", "reason", "confidence", "log_prob", "tokens", "truncated", "damaged",
-    "timings_ms", "bundle", "engine", "library", "precision"}, and photos that failed {"path", "error"}. What is no photo
-    has null for "caption" and "log_prob", and what it is in "reason", which is null beside a caption. With
+    "timings_ms", "bundle", "engine", "library", "precision"}, and photos that failed {"path", "error"}. What is no
+    photo has null for "caption" and "log_prob", and what it is in "reason", which is null beside a caption. With
     --min-confidence, captions that fall below it stay, and each has "sure", true or false. With --n-best, each has
     "n_best", a list of {"text", "log_prob", "tokens"}, best first.
 

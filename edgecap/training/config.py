@@ -122,8 +122,6 @@ class TrainConfig:
     precision: str = "auto"  # of the matrix products while training: bf16 | fp32 | auto, as precision.py decides
     checkpoint_every: int = 50  # steps: what a killed run loses at most
     label_smoothing: float = 0.0  # share of every target's probability that goes to all words alike
-    scheduled_sampling: float = 0.0  # share of the model's own words among those fed in at the end of a stage
-    attention_penalty: float = 0.0  # weight of doubly stochastic attention
     # none | efficientnet-lite0 (-lite1, -lite2, -lite3) | clip:NAME-OR-FOLDER | captioner:FILE (a checkpoint; or a
     # .toml file, or large.toml for a recipe, which is trained first)
     teacher: str = "none"
@@ -166,8 +164,8 @@ class TrainConfig:
             "activation must be relu or leaky_relu": self.activation in ("relu", "leaky_relu"),
             "activation leaky_relu is for presets base and tiny": self.activation == "relu" or self.preset != "plus",
             "precision must be auto, bf16 or fp32": self.precision in ("auto", "bf16", "fp32"),
-            "label_smoothing, scheduled_sampling and ema must be in [0, 1)": all(
-                0 <= share < 1 for share in (self.label_smoothing, self.scheduled_sampling, self.ema)
+            "label_smoothing and ema must be in [0, 1)": all(
+                0 <= share < 1 for share in (self.label_smoothing, self.ema)
             ),
             "task_share must be in [0, 1]": 0 <= self.task_share <= 1,
             "temperature must be finite and above 0": 0 < self.temperature < math.inf,
@@ -179,8 +177,8 @@ class TrainConfig:
             "task_views cannot be had beside a teacher's alpha or spatial": not self.task_views
             or self.teacher == "none"
             or not (self.alpha or self.spatial),
-            "attention_penalty, alpha, beta and spatial must be finite and not negative": all(
-                0 <= weight < math.inf for weight in (self.attention_penalty, self.alpha, self.beta, self.spatial)
+            "alpha, beta and spatial must be finite and not negative": all(
+                0 <= weight < math.inf for weight in (self.alpha, self.beta, self.spatial)
             ),
             f"batch_size must be at most {MAX_BATCH:,}": self.batch_size <= MAX_BATCH,
             f"max_words must be at most {MAX_LENGTH}": self.max_words <= MAX_LENGTH,
@@ -225,7 +223,19 @@ class TrainConfig:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrainConfig:
         """Check names and types, then build. Raises ``ConfigError`` naming the option."""
-        return build(cls, document)
+        return build(cls, _without_what_is_gone(document))
+
+
+# Options that lost in benchmarks/ABLATIONS.md and are no more, with the value that means nothing.
+GONE = {"scheduled_sampling": 0.0, "attention_penalty": 0.0}
+
+
+def _without_what_is_gone(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of before, as in a checkpoint. Raises ``ConfigError`` for one that used such an option."""
+    for name, nothing in GONE.items():
+        if document.get(name, nothing) != nothing:
+            raise ConfigError(f"training configuration: there is no option {name!r} any more: it made captions worse")
+    return {name: value for name, value in document.items() if name not in GONE}
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:

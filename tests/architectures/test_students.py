@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lstm import lstm_step
 from places import SHARED
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ def test_tiny_keeps_the_papers_promise() -> None:
         keys, h, c = model.decoder.init_state(features)
         h, c, token = h[:, None], c[:, None], torch.zeros(1, 1, dtype=torch.int64)
         for _ in range(12):
-            _, h, c, _ = model.decoder.step(token, h, c, features, keys)
+            _, h, c, _ = lstm_step(model, token, h, c, features, keys)
     macs = counter.get_total_flops() / 2
     assert 1.2e8 < macs < 2e8
 
@@ -244,7 +245,7 @@ def test_step_shapes_and_what_sums_to_one(model: CaptionModel) -> None:
     keys, h0, c0 = model.decoder.init_state(features)
     assert (keys.shape, h0.shape, c0.shape) == ((3, 4, 9), (3, 8), (3, 8))
     state = (h0[:, None].expand(3, 2, 8), c0[:, None].expand(3, 2, 8))
-    log_probs, h, c, alpha = model.decoder.step(torch.tensor([[1, 5]] * 3), *state, features, keys)
+    log_probs, h, c, alpha = lstm_step(model, torch.tensor([[1, 5]] * 3), *state, features, keys)
     assert [tuple(t.shape) for t in (log_probs, h, c, alpha)] == [(3, 2, V), (3, 2, 8), (3, 2, 8), (3, 2, 4)]
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3, 2))
     torch.testing.assert_close(alpha.sum(-1), torch.ones(3, 2))
@@ -257,11 +258,11 @@ def test_a_step_of_many_is_many_steps_of_one(model: CaptionModel) -> None:
     h, c = (torch.randn(photos, count, 8, generator=generator) for _ in range(2))
     features, keys = (torch.randn(photos, 4, width, generator=generator) for width in (10, 9))
     with torch.inference_mode():
-        together = model.decoder.step(token, h, c, features, keys)
+        together = lstm_step(model, token, h, c, features, keys)
         for n in range(photos):
             for k in range(count):
                 part = (slice(n, n + 1), slice(k, k + 1))
-                alone = model.decoder.step(token[part], h[part], c[part], features[n : n + 1], keys[n : n + 1])
+                alone = lstm_step(model, token[part], h[part], c[part], features[n : n + 1], keys[n : n + 1])
                 for one, all_of_them in zip(alone, together, strict=True):
                     torch.testing.assert_close(one, all_of_them[part], atol=1e-5, rtol=1e-5)
 
@@ -276,7 +277,7 @@ def looped(model: CaptionModel, features: Tensor, captions: Tensor) -> Tensor:
             for t, (word, following) in enumerate(pairwise(caption)):
                 if following == VOCABULARY.pad_id:
                     break
-                log_probs, h, c, _ = model.decoder.step(word.view(1, 1), h, c, features[n : n + 1], keys)
+                log_probs, h, c, _ = lstm_step(model, word.view(1, 1), h, c, features[n : n + 1], keys)
                 result[n, k, t] = log_probs[0, 0, following]
     return result
 
@@ -318,7 +319,7 @@ def greedy(model: CaptionModel, features: Tensor, max_length: int) -> tuple[list
     keys, h0, c0 = model.decoder.init_state(features)
     h, c, token, words, total = h0[:, None], c0[:, None], VOCABULARY.start_id, list[int](), 0.0
     while len(words) < max_length:
-        log_probs, h, c, _ = model.decoder.step(torch.tensor([[token]]), h, c, features, keys)
+        log_probs, h, c, _ = lstm_step(model, torch.tensor([[token]]), h, c, features, keys)
         allowed = log_probs[0, 0].clone()
         allowed[[VOCABULARY.pad_id, VOCABULARY.start_id, VOCABULARY.unk_id]] = -torch.inf
         if not words:
@@ -331,10 +332,10 @@ def greedy(model: CaptionModel, features: Tensor, max_length: int) -> tuple[list
     return words, total
 
 
-def test_the_torch_backend_decodes_as_a_direct_loop(model: CaptionModel) -> None:
+def test_the_torch_engine_decodes_as_a_direct_loop(model: CaptionModel) -> None:
     features = 3 * torch.randn(12, 4, 10, generator=torch.Generator().manual_seed(3))  # (N, L, D)
-    backend = TorchEngine(model)
-    found = decode(backend, backend.encode_features(features), VOCABULARY, DecodingOptions(beam=1, max_length=8))
+    engine = TorchEngine(model)
+    found = decode(engine, engine.encode_features(features), VOCABULARY, DecodingOptions(beam=1, max_length=8))
     with torch.inference_mode():
         expected = [greedy(model, photo[None], 8) for photo in features]
     assert [list(ranked[0].token_ids) for ranked in found] == [words for words, _ in expected]
@@ -342,15 +343,15 @@ def test_the_torch_backend_decodes_as_a_direct_loop(model: CaptionModel) -> None
     assert len({tuple(words) for words, _ in expected}) > 4
 
 
-def test_the_torch_backend_encodes_photos_and_cached_grids(model: CaptionModel) -> None:
+def test_the_torch_engine_encodes_photos_and_cached_grids(model: CaptionModel) -> None:
     images = torch.randn(2, 3, 64, 64)
-    backend = TorchEngine(model)
+    engine = TorchEngine(model)
     with torch.inference_mode():
         features = model.encoder(images)  # (N, L, D)
         expected = (features, *model.decoder.init_state(features))
         grid = model.encoder.grid(images)  # (N, L, C)
     assert (features[0] - features[1]).abs().max() > 0.1
-    for encoded in (backend.encode(images.numpy()), backend.encode_grid(grid)):
-        for found, wanted in zip(vars(encoded).values(), expected, strict=True):
+    for encoded in (engine.encode(images.numpy()), engine.encode_grid(grid)):
+        for found, wanted in zip([*encoded.memory.values(), *encoded.state.values()], expected, strict=True):
             assert found.dtype == np.float32
             np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)

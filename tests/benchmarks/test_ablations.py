@@ -31,7 +31,7 @@ def test_each_training_differs_in_one_option_from_what_it_is_held_against() -> N
     by_name = {ablation.name: ablation for ablation in ABLATIONS}
     assert len(by_name) == len(ABLATIONS)
     for ablation in ABLATIONS:
-        if ablation.against:
+        if ablation.against and not ablation.until:
             ours, theirs = config(ablation).to_json(), config(by_name[ablation.against]).to_json()
             assert len(differences(ours, theirs)) == 1, ablation.name
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from edgecap.export.graphs.maker import GraphMaker
-from exported import MARK, RUNTIMES
+from exported import ENGINES, MARK
 from PIL import Image
 
 from edgecap.architectures.checkpoint import load_checkpoint
-from edgecap.architectures.defaults import default_generation, preprocess_config
-from edgecap.architectures.lstm.rewrites.bias_folding import fold_projection_bias
+from edgecap.architectures.defaults import preprocess_config
 from edgecap.benchmarks import contest
 from edgecap.benchmarks.captioners import own, plain_torch
 from edgecap.benchmarks.contest import WARM_UP, Contestant, medians
 from edgecap.benchmarks.encoders import FP32, INT8, Encoders, noise_db
+from edgecap.benchmarks.graph_sets import GraphSets
 from edgecap.benchmarks.peers import Target
 from edgecap.export.compress.calibration import from_folder
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime import load
-from edgecap.runtime.bundle.manifest import GRAPH_ROLES
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS
 from edgecap.runtime.photo.preprocess import to_tensor
 
@@ -63,26 +60,11 @@ def test_a_target_says_whether_it_is_met(target: Target, row: str) -> None:
 
 
 @pytest.fixture
-def encoders(checkpoint: Path, bundle: Path, photos: Path, tmp_path: Path) -> Encoders:
+def encoders(checkpoint: Path, photos: Path, tmp_path: Path, graphs_at_hand: None) -> Encoders:
     """Of the exported checkpoint, whose graphs are at hand."""
     loaded, recipe = load_checkpoint(checkpoint), ExportRecipe(calibration_photos=16)
-    preprocess, vocabulary = preprocess_config(loaded.dims), loaded.vocabulary
-    maker = GraphMaker(
-        fold_projection_bias(loaded.model()),
-        recipe,
-        from_folder(photos, recipe),
-        preprocess,
-        vocabulary,
-        default_generation(vocabulary).options(vocabulary),
-        tmp_path,
-        lambda line: None,
-    )
-    for runtime in RUNTIMES:
-        for role in GRAPH_ROLES:
-            for precision in recipe.precisions:
-                path = maker.path(role, runtime, precision)
-                shutil.copy(bundle / path.name, path)
-    return Encoders(maker, to_tensor(next(photos.iterdir()), preprocess))
+    sets = GraphSets(loaded, from_folder(photos, recipe), tmp_path)
+    return Encoders(sets, to_tensor(next(photos.iterdir()), preprocess_config(loaded.dims)))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +74,7 @@ def encoders(checkpoint: Path, bundle: Path, photos: Path, tmp_path: Path) -> En
 def test_every_engine_gives_the_features_of_the_model(engine: str, libraries: list[str], encoders: Encoders) -> None:
     for library in libraries:
         pytest.importorskip(library, reason=f"{library} is of the extra peers")
-    if engine == "own" and "tflite" not in RUNTIMES:
+    if engine == "own" and "tflite" not in ENGINES:
         pytest.skip("edgecap's own engines are both compared")
     exact, seen = encoders.features(), set()
     contestants: Iterator[Contestant] = getattr(encoders, engine)()

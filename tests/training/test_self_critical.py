@@ -12,12 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lstm import lstm_step
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from edgecap.architectures.defaults import preprocess_config
 from edgecap.architectures.lstm.network import CaptionModel
+from edgecap.architectures.network import CaptionNetwork, Tensors, TorchStep
 from edgecap.architectures.registry import preset_dims
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.metrics.cider import CiderD
@@ -39,18 +41,18 @@ Caption = tuple[int, ...]
 
 
 class Table(nn.Module):
-    """A decoder whose next word depends on the last one, and on the photo: its features hold the number of a table."""
+    """A network whose next word depends on the last one, and on the photo: its features hold the number of a table."""
 
     def __init__(self, seed: int, tables: int = 2, sharpness: float = 1.0) -> None:
         super().__init__()
         self.logits = sharpness * torch.randn(tables, V, V, generator=torch.Generator().manual_seed(seed))
 
-    def init_state(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return features, *torch.zeros(2, len(features), 1)
+    def begin(self, features: Tensor) -> tuple[Tensors, Tensors]:
+        return {"features": features}, {}
 
-    def step(self, token: Tensor, h: Tensor, c: Tensor, features: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-        number = features[:, :1, 0].long()  # (N, 1)
-        return self.logits[number, token].log_softmax(dim=-1), h, c, features[:, None, :, 0]
+    def step(self, token: Tensor, state: Tensors, memory: Tensors) -> TorchStep:
+        number = memory["features"][:, :1, 0].long()  # (N, 1)
+        return TorchStep(self.logits[number, token].log_softmax(dim=-1), state, None)
 
     def probabilities(self, photo: int) -> NDArray[np.float64]:
         """Of the word in the column after that in the row, among those that a caption can have."""
@@ -197,7 +199,7 @@ def log_prob(stage: SelfCriticalStage, features: Tensor, caption: str) -> Tensor
     keys, h, c = decoder.init_state(features)
     h, c, last, total = h[:, None], c[:, None], stage.data.vocabulary.start_id, torch.zeros(())
     for word in caption.split():
-        log_probs, h, c, _ = decoder.step(torch.tensor([[last]]), h, c, features, keys)
+        log_probs, h, c, _ = lstm_step(stage.model, torch.tensor([[last]]), h, c, features, keys)
         last = ids[word]
         total = total + log_probs[0, 0, last]
     return total
@@ -227,8 +229,8 @@ def test_the_gradient_is_the_advantages_times_that_of_the_log_probability(
 def test_captions_are_drawn_without_dropout(stage: SelfCriticalStage, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[bool] = []
 
-    def draw(decoder: nn.Module, *arguments: object) -> list[list[list[int]]]:
-        modes.append(decoder.training)
+    def draw(model: CaptionNetwork, *arguments: object) -> list[list[list[int]]]:
+        modes.append(model.decoder.training)
         return [[[4, 2]] * 2] * 3
 
     monkeypatch.setattr("edgecap.training.stages.self_critical.draw_captions", draw)
@@ -256,6 +258,6 @@ def test_a_short_stage_raises_the_mean_reward(dataset: CaptionDataset) -> None:
         return means
 
     torch.manual_seed(0)
-    learn(40, 1e-2, lambda: caption_terms(model.forced_steps(stage.source.features(grids), captions), 5))
+    learn(40, 1e-2, lambda: caption_terms(model.forced_steps(stage.source.features(grids), captions)))
     rewards = -np.array(learn(50, 3e-3, lambda: stage.loss(batch, 0.0)))
     assert rewards[:5].mean() > 1 and rewards[-5:].mean() > rewards[:5].mean() + 0.7

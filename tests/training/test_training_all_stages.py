@@ -63,8 +63,6 @@ def options(folder: Path) -> dict[str, Any]:
         "max_words": 8,
         "ema": 0.9,
         "label_smoothing": 0.1,
-        "scheduled_sampling": 0.2,
-        "attention_penalty": 0.1,
         "alpha": 0.7,
         **{f"{stage}.epochs": 1 for stage in STAGES},
     }

@@ -129,3 +129,10 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
         load_config(path, {})
     with pytest.raises(ConfigError, match=r"nowhere\.toml: is not a readable TOML file"):
         load_config(tmp_path / "nowhere.toml", {})
+
+
+def test_a_configuration_of_before_is_read_unless_it_used_an_option_that_is_gone() -> None:
+    before = {**TrainConfig().to_json(), "scheduled_sampling": 0.0, "attention_penalty": 0.0}
+    assert TrainConfig.from_json(before) == TrainConfig()
+    with pytest.raises(ConfigError, match="there is no option 'attention_penalty' any more: it made captions worse"):
+        TrainConfig.from_json({**before, "attention_penalty": 1.0})

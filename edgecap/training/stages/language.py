@@ -51,7 +51,7 @@ class LanguageStage(TrainingStage):
 
     def loss(self, batch: Batch, done: float) -> list[Term]:
         steps = self.model.forced_steps(batch.inputs, batch.captions)
-        return caption_terms(steps, batch.captions.shape[1], smoothing=self.config.label_smoothing)
+        return caption_terms(steps, smoothing=self.config.label_smoothing)
 
     @torch.no_grad()
     def validate(self) -> Validation:
@@ -63,7 +63,7 @@ class LanguageStage(TrainingStage):
         for start in range(0, len(sentences), VALIDATION_SENTENCES):
             part = sentences[start : start + VALIDATION_SENTENCES]
             captions = pad_captions([part], self.data.vocabulary, self.config.max_words).to(device)
-            (term,) = caption_terms(self.model.forced_steps(self._nothing().to(device), captions), len(part))
+            (term,) = caption_terms(self.model.forced_steps(self._nothing().to(device), captions))
             total, words = total + term.total.item(), words + term.over
         loss = total / words
         return Validation(f"val {loss:.3f} nats per word, without photos", loss=loss)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from edgecap.architectures.network import ForcedStep
 
@@ -45,21 +44,18 @@ class SoftTargets:
 
 def caption_terms(
     steps: Iterable[ForcedStep],
-    captions: int,
     *,
     smoothing: float = 0.0,
-    attention_penalty: float = 0.0,
     soft: SoftTargets | None = None,
 ) -> list[Term]:
-    """Cross-entropy in nats, over the words and ``<end>`` of up to ``captions`` captions a photo.
+    """Cross-entropy in nats, over the words and ``<end>`` of the captions.
 
     ``smoothing`` gives that share of a target's probability to all words alike (Szegedy et al. 2016,
-    arXiv:1512.00567). ``attention_penalty`` weighs doubly stochastic attention, the mean over captions of
-    ``sum_l (1 - sum_t alpha_tl)^2`` (Xu et al. 2015, arXiv:1502.03044, equation 14).
+    arXiv:1512.00567).
     """
-    nll, uniform, distances, words, looked = [], [], [], 0, []
+    nll, uniform, distances, words = [], [], [], 0
     targets = iter(soft.distributions) if soft else None
-    for log_probs, alpha, target in steps:
+    for log_probs, _, target in steps:
         real = target != 0  # (N, live)
         words += int(real.sum())
         nll.append(-log_probs.gather(-1, target[..., None])[..., 0][real].sum())
@@ -67,19 +63,12 @@ def caption_terms(
             uniform.append(-log_probs.mean(dim=-1)[real].sum())
         if soft and targets:
             distances.append(soft.distance(next(targets), log_probs, real))
-        if attention_penalty and alpha is not None:
-            alpha = alpha.float() * real[..., None]  # (N, live, L)
-            looked.append(F.pad(alpha, (0, 0, 0, captions - alpha.shape[1])))  # (N, K, L)
     hard = 1 - soft.share if soft else 1.0
     terms = [Term(torch.stack(nll).sum(), words, hard * (1 - smoothing))]
     if smoothing:
         terms.append(Term(torch.stack(uniform).sum(), words, hard * smoothing))
     if soft:
         terms.append(Term(torch.stack(distances).sum(), words, soft.share))
-    if looked:
-        seen = torch.stack(looked).sum(dim=0)  # (N, K, L)
-        there = seen.sum(dim=-1) > 0  # (N, K): a photo with fewer captions has empty ones
-        terms.append(Term(((1 - seen) ** 2).sum(dim=-1)[there].sum(), int(there.sum()), attention_penalty))
     return terms
 
 

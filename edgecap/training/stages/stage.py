@@ -142,7 +142,7 @@ class CaptionStage(TrainingStage):
         known = self.source.task_features(batch) if self.task_teacher else []  # (N, L, D) each
         terms = joined(
             [
-                self._word_terms(features[rows], captions, [each[rows] for each in known], done)
+                self._word_terms(features[rows], captions, [each[rows] for each in known])
                 for rows, captions in by_caption_count(batch.captions)
             ]
         )
@@ -152,16 +152,14 @@ class CaptionStage(TrainingStage):
         words = [term._replace(weight=config.beta * term.weight) for term in terms]
         return [*words, *self.head.terms(features, batch.teacher, spatial=config.spatial, pooled=config.alpha)]
 
-    def _word_terms(self, features: Tensor, captions: Tensor, known: Sequence[Tensor], done: float) -> list[Term]:
+    def _word_terms(self, features: Tensor, captions: Tensor, known: Sequence[Tensor]) -> list[Term]:
         config, soft = self.config, None
         if self.task_teacher is not None:
             distributions = self.task_teacher.distributions(known, captions)
             soft = SoftTargets(distributions, config.task_share, config.temperature)
         return caption_terms(
             self.model.forced_steps(features, captions),
-            captions.shape[1],
             smoothing=config.label_smoothing,
-            attention_penalty=config.attention_penalty,
             soft=soft,
         )
 
@@ -187,5 +185,5 @@ class CaptionStage(TrainingStage):
                 for arrays in (encoded.memory, encoded.state)
             )
             with torch.no_grad():
-                losses += caption_terms(self.model.steps_from(memory, first, captions), captions.shape[1])
+                losses += caption_terms(self.model.steps_from(memory, first, captions))
             yield photos, encoded

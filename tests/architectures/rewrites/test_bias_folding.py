@@ -23,15 +23,16 @@ def test_a_folded_model_gives_the_same_words(small_model: CaptionModel) -> None:
     token = np.array([[1, 4, 7], [2, 0, 5]])
     steps = []
     for model in (small_model, fold_projection_bias(small_model)):
-        backend = TorchEngine(model)
-        encoded = backend.encode(images)
-        h, c = (np.repeat(state[:, None], 3, axis=1) for state in (encoded.h0, encoded.c0))
-        steps.append((encoded, backend.step(token, h, c, encoded.features, encoded.keys)))
+        engine = TorchEngine(model)
+        encoded = engine.encode(images)
+        state = {name: np.repeat(value[:, None], 3, axis=1) for name, value in encoded.state.items()}
+        steps.append((encoded, engine.step(token, state, encoded.memory)))
     (encoded, step), (folded, folded_step) = steps
     bias = before["encoder.projection.0.bias"].numpy()
-    np.testing.assert_allclose(folded.features + bias, encoded.features, atol=1e-4)
-    for name in ("keys", "h0", "c0"):
-        np.testing.assert_allclose(getattr(folded, name), getattr(encoded, name), atol=1e-4)
-    for name, tensor in vars(step).items():
-        np.testing.assert_allclose(getattr(folded_step, name), tensor, atol=1e-4)
+    np.testing.assert_allclose(folded.memory["features"] + bias, encoded.memory["features"], atol=1e-4)
+    np.testing.assert_allclose(folded.memory["keys"], encoded.memory["keys"], atol=1e-4)
+    for one, other in ((folded.state, encoded.state), (folded_step.state, step.state)):
+        for name in ("h", "c"):
+            np.testing.assert_allclose(one[name], other[name], atol=1e-4)
+    np.testing.assert_allclose(folded_step.log_probs, step.log_probs, atol=1e-4)
     assert all(torch.equal(tensor, before[name]) for name, tensor in small_model.state_dict().items())

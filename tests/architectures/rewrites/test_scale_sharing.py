@@ -75,16 +75,17 @@ def test_without_photos_nothing_changes() -> None:
 
 def test_a_cap_is_on_what_is_concatenated_and_on_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("onnxsim", reason="exporting needs the extra export")
+    from edgecap.architectures.lstm.graphs import encoder_spec
     from edgecap.architectures.lstm.network import CaptionModel
     from edgecap.architectures.registry import preset_dims
-    from edgecap.export.graphs.torch_to_onnx import export_encoder, graph_session
+    from edgecap.export.graphs.torch_to_onnx import export_graph, graph_session
 
     torch.manual_seed(0)
     model = CaptionModel(preset_dims("tiny", 50)).eval()
     size = model.dims.image_size
     images = torch.randn(2, 1, 3, size, size, generator=torch.Generator().manual_seed(3))
     path = tmp_path / "encoder.onnx"
-    export_encoder(model, path, 17, photos=images)
+    export_graph(encoder_spec(model, lambda: images), path, 17)
     plain = onnx.load_model(path)
     limited = capped(onnx.load_model(path))
     count = Counter(node.op_type for node in limited.graph.node)
@@ -93,6 +94,7 @@ def test_a_cap_is_on_what_is_concatenated_and_on_nothing_else(tmp_path: Path) ->
     # What the cap takes off is little.
     for image in images.numpy():
         wanted, found = (
-            graph_session(graph, ["features"]).run(["features"], {"image": image})[0] for graph in (plain, limited)
+            graph_session(graph, ["memory.features"]).run(["memory.features"], {"image": image})[0]
+            for graph in (plain, limited)
         )
         assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()

@@ -10,16 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from converted import D, E, H, V, graph, images, step_samples, write_graph
+from converted import D, E, H, V, arrays, graph, images, in_engine, step_samples, stepped, write_graph
 from exported import needs_converter
 from onnx import TensorProto, numpy_helper
 from tiny_tflite import edited
 
 from edgecap.errors import ExportError
 from edgecap.export.compress.half_storage import SMALLEST, store_half
-from edgecap.runtime.engines.engine import Encoded, Step
-from edgecap.runtime.engines.litert_engine import LiteRtBackend
-from edgecap.runtime.engines.onnx_engine import OnnxBackend
+from edgecap.runtime.engines.engine import Encoded, Engine, Step
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -33,27 +31,26 @@ def test_the_step_has_large_and_small_weights() -> None:
     assert min(LARGE_OF_STEP.values()) >= SMALLEST > 4 * H * H
 
 
-def backend(runtime: str, precision: str) -> Backend:
-    engine = OnnxBackend if runtime == "onnx" else LiteRtBackend
-    encoder, step = (graph("plus", f"{role}.{precision}.{runtime}") for role in ROLES)
-    return engine(encoder, step, 1)
+def of_precision(engine: str, precision: str) -> Engine:
+    encoder, step = (graph("plus", f"{role}.{precision}.{engine}") for role in ROLES)
+    return in_engine(engine, encoder, step)
 
 
 def assert_near_but_not_equal(one: Encoded | Step, other: Encoded | Step) -> None:
     errors = {
-        name: np.sqrt(np.square(value - getattr(other, name)).mean() / np.square(value).mean())
-        for name, value in vars(one).items()
+        name: np.sqrt(np.square(value - arrays(other)[name]).mean() / np.square(value).mean())
+        for name, value in arrays(one).items()
     }
     assert 1e-5 < max(errors.values()) < 3e-3, errors
 
 
-@pytest.mark.parametrize("runtime", ["onnx", pytest.param("tflite", marks=needs_converter)])
-def test_both_engines_say_nearly_what_they_say_in_fp32(runtime: str) -> None:
-    fp32, fp16 = (backend(runtime, precision) for precision in ("fp32", "fp16"))
+@pytest.mark.parametrize("engine", ["onnx", pytest.param("tflite", marks=needs_converter)])
+def test_both_engines_say_nearly_what_they_say_in_fp32(engine: str) -> None:
+    fp32, fp16 = (of_precision(engine, precision) for precision in ("fp32", "fp16"))
     photos = np.concatenate(images(3, seed=7))
     assert_near_but_not_equal(fp32.encode(photos), fp16.encode(photos))
     for feeds in step_samples("plus"):
-        assert_near_but_not_equal(fp32.step(**feeds), fp16.step(**feeds))
+        assert_near_but_not_equal(stepped(fp32, feeds), stepped(fp16, feeds))
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -184,9 +181,9 @@ class TestTFLite:
                 4 * V,
             )
         encoder = graph("plus", "encoder.fp32.tflite")
-        one, other = (LiteRtBackend(encoder, path.read_bytes(), 1) for path in (fp32, fp16))
+        one, other = (in_engine("tflite", encoder, path.read_bytes()) for path in (fp32, fp16))
         for feeds in step_samples("plus", count=1):
-            assert_near_but_not_equal(one.step(**feeds), other.step(**feeds))
+            assert_near_but_not_equal(stepped(one, feeds), stepped(other, feeds))
 
     @pytest.mark.parametrize("role", ROLES)
     def test_casts_come_first_and_buffers_are_aligned(self, role: str) -> None:

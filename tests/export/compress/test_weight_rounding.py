@@ -21,9 +21,9 @@ from onnxruntime.quantization.quant_utils import quantize_data
 
 from edgecap.errors import ExportError
 from edgecap.export.compress.layer_inputs import Feeds, Moments, input_moments
-from edgecap.export.compress.quantization import quantize_encoder, quantize_step
+from edgecap.export.compress.quantization import quantize_dynamically, quantize_statically
 from edgecap.export.compress.weight_rounding import round_weights, rounded_rows, step_sizes, unsaturated_rows
-from edgecap.export.recipe import ExportRecipe
+from edgecap.export.variant import Compression
 from edgecap.runtime.engines.saturation import PAIR_LIMIT, can_saturate, keeps_pair_limit
 
 Array = NDArray[np.float32]
@@ -31,9 +31,9 @@ Doubles = NDArray[np.float64]
 
 LARGEST = 127
 BOTH, NO_FEEDBACK, NO_CORRECTION = (
-    ExportRecipe(),
-    ExportRecipe(error_feedback=False),
-    ExportRecipe(bias_correction=False),
+    Compression("int8"),
+    Compression("int8", error_feedback=False),
+    Compression("int8", bias_correction=False),
 )
 
 
@@ -276,7 +276,7 @@ def test_inputs_that_go_together_leave_a_smaller_error(layer: Product, correctio
     samples = [{"x": alike(feeds["x"])} for feeds in layer.samples(20)]
     moments, errors = input_moments(fp32, samples), []
     for feedback in (True, False):
-        recipe = ExportRecipe(error_feedback=feedback, bias_correction=correction)
+        recipe = Compression("int8", error_feedback=feedback, bias_correction=correction)
         round_weights(fp32, tmp_path / "rounded.onnx", "encoder", moments, recipe, per_channel=True)
         errors.append(np.square(run(tmp_path / "rounded.onnx", samples) - run(fp32, samples)).mean())
     assert errors[0] < 0.5 * errors[1]
@@ -326,7 +326,7 @@ def test_the_recipe_chooses_what_is_done(layer: Product, tmp_path: Path) -> None
     moments, before = input_moments(fp32, layer.samples()), constants(fp32)
 
     def rounded(per_channel: bool = True, **changes: Any) -> dict[str, Array]:
-        recipe = ExportRecipe(**changes)
+        recipe = Compression("int8", **changes)
         round_weights(fp32, tmp_path / "rounded.onnx", "encoder", moments, recipe, per_channel=per_channel)
         return constants(tmp_path / "rounded.onnx")
 
@@ -429,7 +429,8 @@ def test_onnx_runtime_quantizes_rounded_convolutions_without_further_error(pair_
     moments = input_moments(fp32, [{"image": sample} for sample in samples])
     rounding = {"per_channel": True, "pair_limit": pair_limit}
     steps = round_weights(fp32, tmp_path / "rounded.onnx", "encoder", moments, BOTH, **rounding)
-    quantize_encoder(tmp_path / "rounded.onnx", tmp_path / "int8.onnx", iter(samples), "minmax", steps)
+    feeds = ({"image": sample} for sample in samples)
+    quantize_statically(tmp_path / "rounded.onnx", tmp_path / "int8.onnx", "encoder", feeds, "minmax", steps)
     assert can_saturate((tmp_path / "int8.onnx").read_bytes()) != pair_limit
     assert keeps_pair_limit((tmp_path / "int8.onnx").read_bytes()) == pair_limit
     wanted = constants(tmp_path / "rounded.onnx")
@@ -450,7 +451,7 @@ def test_onnx_runtime_quantizes_rounded_products_without_further_error(pair_limi
     moments = input_moments(fp32, [{"h": random(40, 6, seed=1), "keys": random(40, 5, seed=2)}])
     rounding = {"per_channel": True, "pair_limit": pair_limit}
     steps = round_weights(fp32, tmp_path / "rounded.onnx", "decoder_step", moments, BOTH, **rounding)
-    quantize_step(tmp_path / "rounded.onnx", tmp_path / "int8.onnx", steps)
+    quantize_dynamically(tmp_path / "rounded.onnx", tmp_path / "int8.onnx", "decoder_step", steps)
     assert can_saturate((tmp_path / "int8.onnx").read_bytes()) != pair_limit
     assert keeps_pair_limit((tmp_path / "int8.onnx").read_bytes()) == pair_limit
     wanted, found = constants(tmp_path / "rounded.onnx"), dequantized(tmp_path / "int8.onnx")

@@ -16,9 +16,10 @@ from onnxruntime.quantization import quantize_dynamic, quantize_static
 from torch import nn
 
 from edgecap.architectures.backbones.efficientnet import OUT_CHANNELS, STAGES, STEM_CHANNELS
+from edgecap.architectures.registry import architecture
 from edgecap.errors import ExportError
 from edgecap.export.graphs.facts import graph_facts
-from edgecap.export.graphs.torch_to_onnx import export_encoder, export_step
+from edgecap.export.graphs.torch_to_onnx import export_graph
 
 if TYPE_CHECKING:
     from edgecap.architectures.lstm.network import CaptionModel
@@ -46,8 +47,8 @@ def lite0_macs(size: int) -> int:
 def graphs(small_model: CaptionModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both graphs of the small model, fp32 and INT8."""
     folder = tmp_path_factory.mktemp("graphs")
-    export_encoder(small_model, folder / "encoder.fp32.onnx", 18)
-    export_step(small_model, folder / "decoder_step.fp32.onnx", 18)
+    for spec in architecture("lstm").graphs(small_model, lambda: ()):
+        export_graph(spec, folder / f"{spec.role}.fp32.onnx", 18)
     photos = iter([{"image": np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)}, None])
     reader = SimpleNamespace(get_next=lambda: next(photos))
     quantize_static(folder / "encoder.fp32.onnx", folder / "encoder.int8.onnx", reader, per_channel=True)

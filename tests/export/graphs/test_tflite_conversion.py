@@ -20,7 +20,19 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from conftest import ROOT
-from converted import HYPOTHESES, LITE_STAGES, SHUFFLE_STAGES, graph, images, step_samples, write_graph
+from converted import (
+    HYPOTHESES,
+    LITE_STAGES,
+    SHUFFLE_STAGES,
+    arrays,
+    encoder_samples,
+    graph,
+    images,
+    in_engine,
+    step_samples,
+    stepped,
+    write_graph,
+)
 from exported import needs_converter
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -29,11 +41,10 @@ from onnxruntime import InferenceSession
 from edgecap.errors import ExportError, MissingExtraError
 from edgecap.export.exporter import ExportRequest, export_bundle
 from edgecap.export.graphs import tflite
-from edgecap.export.graphs.tflite import convert_encoder, convert_step, require_converter
+from edgecap.export.graphs.tflite import convert, require_converter
 from edgecap.export.recipe import ExportRecipe
-from edgecap.runtime.engines.engine import Encoded, Step
-from edgecap.runtime.engines.litert_engine import GraphTensor, LiteRtBackend
-from edgecap.runtime.engines.onnx_engine import ENCODER_OUTPUTS, OnnxBackend
+from edgecap.runtime.engines.engine import Encoded, Engine, Step
+from edgecap.runtime.engines.litert_engine import GraphTensor
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -42,6 +53,9 @@ PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 BLOCKS = sum(units for units, *_ in LITE_STAGES)
 KINDS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 TYPES = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+
+
+ENCODER_OUTPUTS = ("memory.features", "memory.keys", "state.h", "state.c")
 
 
 @dataclass(frozen=True)
@@ -67,15 +81,15 @@ def operators(content: bytes, subgraph: int = 0) -> list[Operator]:
     return found
 
 
-def backends(preset: str, precision: str = "fp32") -> tuple[OnnxBackend, LiteRtBackend]:
-    reference = OnnxBackend(graph(preset, "encoder.fp32.onnx"), graph("plus", "decoder_step.fp32.onnx"), 1)
+def engines(preset: str, precision: str = "fp32") -> tuple[Engine, Engine]:
+    reference = in_engine("onnx", graph(preset, "encoder.fp32.onnx"), graph("plus", "decoder_step.fp32.onnx"))
     step = graph("plus", f"decoder_step.{precision}.tflite")
-    return reference, LiteRtBackend(graph(preset, f"encoder.{precision}.tflite"), step, 1)
+    return reference, in_engine("tflite", graph(preset, f"encoder.{precision}.tflite"), step)
 
 
 def assert_near(wanted: Encoded | Step, found: Encoded | Step, tolerance: float = 1e-4) -> None:
-    for name, value in vars(wanted).items():
-        np.testing.assert_allclose(getattr(found, name), value, rtol=0, atol=tolerance, err_msg=name)
+    for name, value in arrays(wanted).items():
+        np.testing.assert_allclose(arrays(found)[name], value, rtol=0, atol=tolerance, err_msg=name)
         assert value.std() > 1e-3
 
 
@@ -89,18 +103,18 @@ class TestGraphs:
 
     @pytest.mark.parametrize("preset", PRESETS)
     def test_the_fp32_encoder_is_the_same_function(self, preset: str) -> None:
-        reference, converted = backends(preset)
+        reference, converted = engines(preset)
         photos = np.concatenate(images(3, seed=5))
         assert_near(reference.encode(photos), converted.encode(photos))
 
     def test_the_fp32_step_is_the_same_function(self) -> None:
-        reference, converted = backends("plus")
+        reference, converted = engines("plus")
         for hypotheses in (1, 4, 5, 7):  # in the signatures of 1 and of 5, and in both
             for feeds in step_samples("plus", hypotheses=hypotheses, count=2):
-                assert_near(reference.step(**feeds), converted.step(**feeds))
+                assert_near(stepped(reference, feeds), stepped(converted, feeds))
 
     def test_signatures_are_by_the_number_of_hypotheses(self, tmp_path: Path) -> None:
-        for role, signatures in (("encoder", ["encode"]), ("decoder_step", ["step_1", "step_5"])):
+        for role, signatures in (("encoder", ["encoder"]), ("decoder_step", ["decoder_step_1", "decoder_step_5"])):
             for precision in ("fp32", "int8"):
                 path = write_graph(tmp_path, "plus", f"{role}.{precision}.tflite")
                 assert list(Interpreter(model_path=str(path)).get_signature_list()) == signatures
@@ -146,24 +160,24 @@ class TestGraphs:
         found = operators(path.read_bytes())
         integers = {"INT8", "INT32"}  # INT32: biases, and the shapes of pads and slices
         assert {kind for operator in found for kind in operator.types} == integers
-        runner = Interpreter(model_path=str(path)).get_signature_runner("encode")
+        runner = Interpreter(model_path=str(path)).get_signature_runner("encoder")
         details = (*runner.get_input_details().values(), *runner.get_output_details().values())
         assert {np.dtype(detail["dtype"]) for detail in details} == {np.dtype(np.int8)}
         assert all(detail["quantization"][0] > 0 for detail in details)
 
     @pytest.mark.parametrize("preset", PRESETS)
     def test_the_int8_encoder_says_nearly_what_fp32_says(self, preset: str) -> None:
-        reference, converted = backends(preset, "int8")
+        reference, converted = engines(preset, "int8")
         photos = np.concatenate(images(3, seed=5))
         wanted, found = reference.encode(photos), converted.encode(photos)
-        noise = {name: snr(value, getattr(found, name)) for name, value in vars(wanted).items()}
+        noise = {name: snr(value, arrays(found)[name]) for name, value in arrays(wanted).items()}
         assert min(noise.values()) > 7, noise
 
     def test_the_int8_step_says_nearly_what_fp32_says(self) -> None:
-        reference, converted = backends("plus", "int8")
+        reference, converted = engines("plus", "int8")
         for feeds in step_samples("plus", count=2):
-            wanted, found = reference.step(**feeds), converted.step(**feeds)
-            noise = {name: snr(value, getattr(found, name)) for name, value in vars(wanted).items()}
+            wanted, found = stepped(reference, feeds), stepped(converted, feeds)
+            noise = {name: snr(value, arrays(found)[name]) for name, value in arrays(wanted).items()}
             assert min(noise.values()) > 25, noise
 
     @pytest.mark.parametrize(("role", "products"), [("encoder", 3 * BLOCKS - 1 + 2 + 4), ("decoder_step", 5)])
@@ -278,9 +292,9 @@ def test_converting_again_gives_the_same_bytes_asks_nobody_and_leaves_nothing(
     lonely.unlink(missing_ok=True)
     monkeypatch.setenv("PYTHONHASHSEED", "77")
     if role == "encoder":
-        convert_encoder(source, target, iter(images(8)))
+        convert(source, target, role, (), "static", encoder_samples())
     else:
-        convert_step(source, target, (5, 1, 5), dynamic=True)  # in any order
+        convert(source, target, role, (5, 1, 5), "dynamic")  # in any order
     assert target.read_bytes() == first
     assert lonely.read_text() == "started\n"
     assert not any((tmp_path / "work").iterdir()) and not any((tmp_path / "scratch").iterdir())
@@ -308,7 +322,7 @@ def pooled(activation: str) -> list[Any]:
     window: dict[str, Any] = {"pads": [1, 0, 1, 1], "kernel_shape": [3, 3], "strides": [2, 2]}
     return [
         helper.make_node(activation, ["image"], ["active"], "node_active"),
-        helper.make_node("MaxPool", ["active"], ["features"], "node_maximum", **window),
+        helper.make_node("MaxPool", ["active"], ["memory.features"], "node_maximum", **window),
     ]
 
 
@@ -317,23 +331,24 @@ def test_padding_of_a_maximum_does_not_set_the_steps_of_int8(tmp_path: Path) -> 
     """onnx2tf pads with the least float. The maximum of what no ReLU made may be below zero."""
     source, target = write_encoder(tmp_path / "encoder.onnx", pooled("LeakyRelu")), tmp_path / "encoder.tflite"
     photos = [-np.abs(np.random.default_rng(seed).standard_normal((1, 3, 8, 8), np.float32)) for seed in range(4)]
-    convert_encoder(source, target, iter(photos))
+    convert(source, target, "encoder", (), "static", ({"image": photo} for photo in photos))
     session = InferenceSession(source.read_bytes(), providers=["CPUExecutionProvider"])
-    runner = Interpreter(model_path=str(target)).get_signature_runner("encode")
-    image, features = runner.get_input_details()["image"], GraphTensor.of(runner.get_output_details()["features"])
+    runner = Interpreter(model_path=str(target)).get_signature_runner("encoder")
+    image, made = runner.get_input_details()["image"], runner.get_output_details()
+    features = GraphTensor.of(made["memory.features"])
     for photo in photos:
-        (wanted,) = session.run(["features"], {"image": photo})
-        found = runner(image=GraphTensor.of(image).numbers(photo.transpose(0, 2, 3, 1)))["features"]
+        (wanted,) = session.run(["memory.features"], {"image": photo})
+        found = runner(image=GraphTensor.of(image).numbers(photo.transpose(0, 2, 3, 1)))["memory.features"]
         np.testing.assert_allclose(features.real(found).transpose(0, 3, 1, 2), wanted, rtol=0, atol=2e-3)
         assert wanted.max() < 0
 
 
 @needs_converter
 def test_an_operator_that_onnx2tf_does_not_know_is_named_with_its_node(tmp_path: Path) -> None:
-    node = helper.make_node("Sparkle", ["image"], ["features"], "node_sparkle", domain="com.example")
+    node = helper.make_node("Sparkle", ["image"], ["memory.features"], "node_sparkle", domain="com.example")
     message = r"^export failed at onnx2tf of encoder: node node_sparkle: .*Sparkle"
     with pytest.raises(ExportError, match=message) as raised:
-        convert_encoder(write_encoder(tmp_path / "encoder.onnx", [node]), tmp_path / "encoder.tflite")
+        convert(write_encoder(tmp_path / "encoder.onnx", [node]), tmp_path / "encoder.tflite", "encoder", (), "float")
     assert (raised.value.stage, raised.value.graph) == ("onnx2tf", "encoder")
     assert not (tmp_path / "encoder.tflite").exists()
 
@@ -342,12 +357,12 @@ def test_an_operator_that_onnx2tf_does_not_know_is_named_with_its_node(tmp_path:
 def test_an_operator_that_tensorflow_lite_does_not_have_is_named(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Reshape", ["image", "matrices"], ["rows"], "node_rows"),
-        helper.make_node("Det", ["rows"], ["features"], "node_determinant"),
+        helper.make_node("Det", ["rows"], ["memory.features"], "node_determinant"),
     ]
     source = write_encoder(tmp_path / "encoder.onnx", nodes, matrices=np.array([3, 8, 8]))
     message = r"^export failed at the TensorFlow Lite converter of encoder: .*MatrixDeterminant"
     with pytest.raises(ExportError, match=message):
-        convert_encoder(source, tmp_path / "encoder.tflite")
+        convert(source, tmp_path / "encoder.tflite", "encoder", (), "float")
     assert not (tmp_path / "encoder.tflite").exists()
 
 
@@ -399,7 +414,7 @@ def test_however_onnx2tf_ends_the_export_says_why(
 ) -> None:
     fake_onnx2tf(code)
     with pytest.raises(ExportError) as raised:
-        convert_encoder(encoder, tmp_path / "encoder.tflite")
+        convert(encoder, tmp_path / "encoder.tflite", "encoder", (), "float")
     assert str(raised.value) == f"export failed at {said}"
     assert not (tmp_path / "encoder.tflite").exists()
 
@@ -408,7 +423,7 @@ def test_a_failure_of_the_step_names_the_step(fake_onnx2tf: Callable[[str], None
     fake_onnx2tf("sys.exit(3)")
     source = write_graph(tmp_path, "plus", "decoder_step.fp32.onnx")
     with pytest.raises(ExportError, match=r"export failed at onnx2tf of decoder_step: it exited with 3"):
-        convert_step(source, tmp_path / "step.tflite", HYPOTHESES)
+        convert(source, tmp_path / "step.tflite", "decoder_step", HYPOTHESES, "float")
 
 
 def test_an_interpreter_that_cannot_be_started_is_a_named_failure(
@@ -416,7 +431,7 @@ def test_an_interpreter_that_cannot_be_started_is_a_named_failure(
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(ExportError, match=r"onnx2tf of encoder: its process cannot be started: No such file"):
-        convert_encoder(encoder, tmp_path / "encoder.tflite")
+        convert(encoder, tmp_path / "encoder.tflite", "encoder", (), "float")
 
 
 def test_nothing_of_a_failed_conversion_is_left(
@@ -424,7 +439,7 @@ def test_nothing_of_a_failed_conversion_is_left(
 ) -> None:
     fake_onnx2tf("open('left', 'w').close(); sys.exit(1)")
     with pytest.raises(ExportError):
-        convert_encoder(encoder, tmp_path / "encoder.tflite")
+        convert(encoder, tmp_path / "encoder.tflite", "encoder", (), "float")
     assert not any((tmp_path / "work").iterdir()) and not any((tmp_path / "scratch").iterdir())
 
 
@@ -435,7 +450,7 @@ def test_onnx2tf_is_given_the_same_function_with_nothing_to_pad_in_maxima(
     fake_onnx2tf(f"import onnx; onnx.save(onnx_graph, {str(tmp_path / 'given.onnx')!r}); sys.exit()")
     source = write_encoder(tmp_path / "encoder.onnx", pooled(activation))
     with pytest.raises(ExportError):
-        convert_encoder(source, tmp_path / "encoder.tflite")
+        convert(source, tmp_path / "encoder.tflite", "encoder", (), "float")
     given = onnx.load_model(tmp_path / "given.onnx")
     onnx.checker.check_model(given, full_check=True)
     (maximum,) = [node for node in given.graph.node if node.op_type == "MaxPool"]
@@ -455,7 +470,8 @@ def test_onnx2tf_is_given_steps_of_fixed_shapes(fake_onnx2tf: Callable[[str], No
     name = f"os.path.join({str(given)!r}, str(len(os.listdir({str(given)!r}))))"
     fake_onnx2tf(f"import onnx; onnx.save(onnx_graph, {name}); len(os.listdir({str(given)!r})) < 2 or sys.exit()")
     with pytest.raises(ExportError):
-        convert_step(write_graph(tmp_path, "plus", "decoder_step.fp32.onnx"), tmp_path / "step.tflite", (7, 1, 7))
+        source = write_graph(tmp_path, "plus", "decoder_step.fp32.onnx")
+        convert(source, tmp_path / "step.tflite", "decoder_step", (7, 1, 7), "float")
     shapes = []
     for path in sorted(given.iterdir()):
         values = {value.name: value for value in onnx.load_model(path).graph.input}
@@ -472,8 +488,8 @@ def test_an_export_that_is_killed_takes_its_conversion_with_it(
     started = tmp_path / "started"
     fake_onnx2tf(f"open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((os.environ["PYTHONPATH"], str(ROOT))))
-    code = "import sys; from pathlib import Path; from edgecap.export.graphs.tflite import convert_encoder\n"
-    code += "convert_encoder(Path(sys.argv[1]), Path(sys.argv[2]))"
+    code = "import sys; from pathlib import Path; from edgecap.export.graphs.tflite import convert\n"
+    code += "convert(Path(sys.argv[1]), Path(sys.argv[2]), 'encoder', (), 'float')"
     arguments = (str(encoder), str(tmp_path / "encoder.tflite"))
     with subprocess.Popen([sys.executable, "-c", code, *arguments]) as export:
         wait_for(lambda: started.is_file() and started.read_text() != "")
@@ -507,7 +523,7 @@ def test_without_the_converter_the_extra_is_named_before_any_work(
     monkeypatch.setattr(sys, "version_info", (3, 11, 9))
     with pytest.raises(MissingExtraError, match=rf"^{library} is not installed: run  pip install 'edgecap\[export\]'$"):
         require_converter()
-    recipe = ExportRecipe(runtimes=("tflite",), precisions=("fp32",))
+    recipe = ExportRecipe(engines=("tflite",), precisions=("fp32",))
     with pytest.raises(MissingExtraError):
         export_bundle(ExportRequest(tmp_path / "no checkpoint", tmp_path / "bundle", recipe), print)
     assert not any(tmp_path.iterdir())

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundle import PREPROCESS, VOCABULARY, encoder_graph, step_graph
+from tiny_bundle import PREPROCESS, VOCABULARY, encoder_graph, graph_entry, step_graph
 
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.export.proof import caption_gate as evaluation
-from edgecap.export.proof.caption_gate import REFERENCE, Captions, caption_photos, compare, origin_of
+from edgecap.export.proof.caption_gate import REFERENCE, Captions, caption_photos, origin_of
+from edgecap.export.proof.caption_gate import compare as compare_sets
 from edgecap.export.recipe import CaptionGate
 from edgecap.metrics.split import image_tensor, quality_of_split, score_split
-from edgecap.runtime.engines.engine import Encoded, FloatArray, IntArray, Step
-from edgecap.runtime.engines.onnx_engine import OnnxBackend
+from edgecap.runtime.engines.engine import Arrays, Encoded, FloatArray, IntArray, Step
+from edgecap.runtime.engines.graph_engine import GraphEngine
+from edgecap.runtime.engines.onnx_engine import OnnxGraph
 from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.runtime.search.decoding import DecodingOptions, Hypothesis, decode
 
@@ -42,6 +45,11 @@ def captions(changes: Mapping[int, str] | None = None, greedy: Mapping[int, str]
         for changed in (changes, greedy)
     )
     return Captions(beam, best)
+
+
+def compare(*arguments: Any) -> dict[str, dict[str, Any]]:
+    """The results as ``eval.json`` has them."""
+    return {name: result.to_json() for name, result in compare_sets(*arguments).items()}
 
 
 def test_fp32_is_held_against_torch_and_the_others_against_fp32_of_their_engine() -> None:
@@ -171,11 +179,12 @@ def test_each_set_has_the_quality_of_its_captions() -> None:
     assert [row["seen in training"]["count"] for row in found.values()] == [1, 9]
 
 
-class CountedBackend(OnnxBackend):
+class CountedEngine(GraphEngine):
     """The tiny bundle's graphs, with what the encoder was given; ``mirrored`` gives them channels in reverse."""
 
     def __init__(self, mirrored: bool = False) -> None:
-        super().__init__(encoder_graph(), step_graph(), 1)
+        graphs = zip(("encoder", "decoder_step"), (encoder_graph(), step_graph()), strict=True)
+        super().__init__({role: OnnxGraph(graph, graph_entry(role, "onnx"), 1, role) for role, graph in graphs})
         self.mirrored = mirrored
         self.photos: list[int] = []
         self.hypotheses: set[int] = set()
@@ -184,9 +193,9 @@ class CountedBackend(OnnxBackend):
         self.photos.append(len(images))
         return super().encode(images[:, ::-1] if self.mirrored else images)
 
-    def step(self, token: IntArray, h: FloatArray, c: FloatArray, features: FloatArray, keys: FloatArray) -> Step:
+    def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
         self.hypotheses.add(token.shape[1])
-        return super().step(token, h, c, features, keys)
+        return super().step(token, state, memory)
 
 
 @pytest.fixture
@@ -200,18 +209,18 @@ def test_each_photo_is_captioned_by_each_backend(
 ) -> None:
     """In batches, which change nothing."""
     monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 2)
-    backends = {"one": CountedBackend(), "other": CountedBackend(mirrored=True)}
-    found = caption_photos(backends, coloured, PREPROCESS, VOCABULARY, OPTIONS)
+    engines = {"one": CountedEngine(), "other": CountedEngine(mirrored=True)}
+    found = caption_photos(engines, coloured, PREPROCESS, VOCABULARY, OPTIONS)
     assert list(found) == ["one", "other"]
-    for name, backend in backends.items():
-        assert backend.photos == [2, 2, 1] and backend.hypotheses == {1, 3}
+    for name, engine in engines.items():
+        assert engine.photos == [2, 2, 1] and engine.hypotheses == {1, 3}
         for search, options in (("beam", OPTIONS), ("greedy", replace(OPTIONS, beam=1))):
             by_photo = getattr(found[name], search)
             assert list(by_photo) == [photo.id for photo in coloured]
             for photo in coloured:
-                alone = decode(backend, backend.encode(to_tensor(photo.path, PREPROCESS)), VOCABULARY, options)
+                alone = decode(engine, engine.encode(to_tensor(photo.path, PREPROCESS)), VOCABULARY, options)
                 assert by_photo[photo.id].token_ids == alone[0][0].token_ids
-        backend.photos.clear()
+        engine.photos.clear()
     words = [[VOCABULARY.words(one.beam[name].token_ids)[1] for name in one.beam] for one in found.values()]
     assert words == [["red", "blue", "green", "dark", "light"], ["blue", "red", "green", "dark", "light"]]
 
@@ -224,6 +233,6 @@ def test_a_photo_is_read_once_for_all_backends(coloured: list[CaptionedPhoto], m
         return image_tensor(paths, PREPROCESS)
 
     monkeypatch.setattr(evaluation, "image_tensor", counted)
-    backends = {"one": CountedBackend(), "other": CountedBackend()}
-    caption_photos(backends, coloured, PREPROCESS, VOCABULARY, OPTIONS)
+    engines = {"one": CountedEngine(), "other": CountedEngine()}
+    caption_photos(engines, coloured, PREPROCESS, VOCABULARY, OPTIONS)
     assert read == [photo.id for photo in coloured]
