@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from edgecap.errors import EngineError, ImageError
-from edgecap.runtime.arguments import one_of, photo_list
+from edgecap.runtime.arguments import one_of, photo_list, whole_number
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.confidence import Calibration
 from edgecap.runtime.bundle.entries import GraphSet
@@ -84,7 +84,7 @@ class Captioner:
         n_best: int | None = None,
     ) -> DecodingOptions:
         """The bundle's defaults with these changes. Raises :class:`~edgecap.errors.OptionError`."""
-        return self.bundle.generation.options(
+        options = self.bundle.generation.options(
             self.bundle.vocabulary,
             beam=beam,
             length_penalty=length_penalty,
@@ -92,6 +92,9 @@ class Captioner:
             max_length=max_length,
             n_best=n_best,
         )
+        longest = self.bundle.manifest.dims.get("max_length", options.max_length)
+        whole_number("max_length", options.max_length, 1, longest)  # beyond it a cache of fixed length is full
+        return options
 
     def prepare(self, photo: PhotoSource) -> Prepared:
         """Read and preprocess a photo, to be captioned later. Raises :class:`~edgecap.errors.ImageError`."""

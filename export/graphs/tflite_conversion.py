@@ -80,12 +80,16 @@ def converted(models: dict[str, Any], outputs: tuple[str, ...], mode: str) -> by
         specs = {spec.name.partition(":")[0]: spec for spec in model.inputs}
 
         def call(*tensors: Any, model: Any = model) -> dict[str, Any]:
-            return dict(zip(outputs, model(list(tensors)), strict=True))
+            made = model(list(tensors))
+            return dict(zip(outputs, made if isinstance(made, list) else [made], strict=True))
 
         signature = [tf.TensorSpec(spec.shape, spec.dtype, name=key) for key, spec in specs.items()]
         functions[name] = tf.function(call).get_concrete_function(*signature)
-    # The functions hold all constants; with the Keras models, these would be written once more, as JSON.
-    tf.saved_model.save(tf.Module(), "saved_model", signatures=functions)
+    # The functions hold all constants; with the Keras models, these would be written once more, as JSON. What onnx2tf
+    # made a variable, as it does of LayerNormalization's weights, must be held on to.
+    holder = tf.Module()
+    holder.held = [variable for model in models.values() for variable in model.variables]
+    tf.saved_model.save(holder, "saved_model", signatures=functions)
     converter = tf.lite.TFLiteConverter.from_saved_model("saved_model", signature_keys=list(functions))
     if mode == "static":
         samples = np_from_stdin()

@@ -6,13 +6,16 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from inspect import Parameter, signature
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxsim
 import torch
 from onnx import ModelProto
 from onnxruntime import InferenceSession, SessionOptions
+from torch import nn
 from torch.export import Dim
 
 from edgecap.architectures.graph_spec import GraphSpec
@@ -24,7 +27,7 @@ from edgecap.runtime.engines.saturation import EXACT_PRODUCTS, RECORD
 def export_graph(spec: GraphSpec, path: Path, opset: int) -> None:
     """Write a graph in fp32, with its dynamic axes. Raises ``ExportError``."""
     axes = {name: Dim(name) for names in spec.dynamic.values() for name in names}
-    dynamic = tuple(dict(enumerate(axes[axis] for axis in spec.dynamic.get(name, ()))) for name in spec.inputs)
+    shapes = [dict(enumerate(axes[axis] for axis in spec.dynamic.get(name, ()))) for name in spec.inputs]
     try:
         with _quiet("torch.onnx"):
             program = torch.onnx.export(
@@ -33,7 +36,7 @@ def export_graph(spec: GraphSpec, path: Path, opset: int) -> None:
                 input_names=list(spec.inputs),
                 output_names=list(spec.outputs),
                 opset_version=opset,
-                dynamic_shapes=dynamic if axes else None,
+                dynamic_shapes=_by_parameter(spec.module, shapes) if axes else None,
                 dynamo=True,
                 verbose=False,
             )
@@ -48,6 +51,15 @@ def export_graph(spec: GraphSpec, path: Path, opset: int) -> None:
     if not valid:
         raise ExportError("onnxsim", spec.role, "the simplified graph gives other outputs")
     save_graph(simplified, path, spec.role, "fp32")
+
+
+def _by_parameter(module: nn.Module, shapes: list[dict[int, Any]]) -> tuple[Any, ...]:
+    """As ``torch.export`` wants them: those of all that goes into a ``*parameter`` in a tuple of their own."""
+    kinds = [parameter.kind for parameter in signature(module.forward).parameters.values()]
+    if Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    named = kinds.index(Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], tuple(shapes[named:]))
 
 
 @contextmanager

@@ -9,6 +9,8 @@ A captioner's graphs, by the names of their tensors, so that one search serves e
 
 Axes: N photos, K live hypotheses of each photo, V words, L locations of the photo. An encoder's tensors begin with the
 axis of photos, ``state.*`` of a step with (N, K), ``log_probs`` are (N, K, V) and ``attention`` is (N, K, L).
+Of dims a captioner needs ``image_size`` and ``vocab_size``; ``locations`` says how many places ``attention`` has, and
+``max_length`` how many words a state of fixed size holds.
 """
 
 from __future__ import annotations

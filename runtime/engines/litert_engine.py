@@ -168,7 +168,8 @@ class GraphTensor:
     def numbers(self, real: NDArray[Any]) -> NDArray[Any]:
         """What stands for ``real`` in the graph."""
         if not self.scale:
-            return real
+            # Of numpy's two types of int64 LiteRT knows but one, and ONNX Runtime gives the other.
+            return real.view(self.dtype) if real.dtype == self.dtype else real
         limits = np.iinfo(self.dtype)
         numbers: NDArray[Any] = np.clip(np.rint(real / self.scale) + self.zero, limits.min, limits.max)
         return numbers.astype(self.dtype)
