@@ -28,7 +28,7 @@ from edgecap.export.variant import Compression
 from edgecap.metrics.split import protocol_of, protocol_text
 from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS, set_name
 from edgecap.runtime.engines.engine import Engine
-from edgecap.runtime.loading import default_threads
+from edgecap.runtime.machine.threads import default_threads
 
 REPORT = Path(__file__).with_name("QUANTIZATION.md")
 PLAIN = {"error_feedback": False, "bias_correction": False}

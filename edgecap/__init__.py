@@ -5,6 +5,14 @@ Standard library only: every ``import edgecap.runtime`` on a device runs this fi
 
 import os
 
+_FOLDERS = ("export", "runtime", "benchmarks", "models")  # of a clone, to which links of these names stand here
+for _name in _FOLDERS:
+    if os.path.isfile(os.path.join(os.path.dirname(__file__), _name)):  # noqa: PTH113, PTH118, PTH120
+        raise ImportError(
+            f"edgecap/{_name} is a file where git should have made a link: clone again with  "
+            "git clone -c core.symlinks=true  or install the wheel"
+        )
+
 __version__ = "0.1.0"
 
 # From 1.29 on ONNX Runtime reports its use over the network, on Linux as well, and keeps an identifier of the device,

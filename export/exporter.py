@@ -41,7 +41,7 @@ from edgecap.runtime.bundle.confidence import Confidence
 from edgecap.runtime.bundle.entries import GraphSet, set_name
 from edgecap.runtime.engines.engine import Engine, FloatArray
 from edgecap.runtime.engines.starting import start
-from edgecap.runtime.loading import default_threads
+from edgecap.runtime.machine.threads import default_threads
 from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.runtime.verify.record import golden_record, tensor_digest
 from edgecap.wording import counted

@@ -12,12 +12,11 @@ from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS, GraphSet
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.engines import libraries
 from edgecap.runtime.engines.starting import start
-from edgecap.runtime.machine.probes import USEFUL_CORES, usable_cores
+from edgecap.runtime.machine.threads import MAX_THREADS, default_threads
 from edgecap.runtime.machine.tuning import Measurement, fastest
 from edgecap.runtime.verify.self_check import known_problem
 
 AUTO = "auto"  # of a precision or a backend: the first that fits
-MAX_THREADS = 256
 
 
 def load(
@@ -120,8 +119,3 @@ def _loaded(bundle: Bundle, graphs: GraphSet, threads: int | None, refusals: Map
     notes = (f"{refused} graphs {reason}: {graphs.precision} is used" for refused, reason in refusals.items())
     loaded = start(bundle.read_graphs(graphs), threads, bundle.path)
     return Captioner(bundle, graphs, loaded, threads, tuple(notes), reopened)
-
-
-def default_threads() -> int:
-    """The cores that this process may use, at most 4."""
-    return min(USEFUL_CORES, usable_cores())

@@ -15,8 +15,9 @@ from edgecap.runtime.bundle.documents import GOLDEN
 from edgecap.runtime.engines import libraries
 from edgecap.runtime.engines.starting import start
 from edgecap.runtime.photo.preprocess import to_tensor
-from edgecap.runtime.verify.golden_check import Check, verify
+from edgecap.runtime.verify.golden_check import Check
 from edgecap.runtime.verify.record import golden_record, tensor_digest
+from edgecap.runtime.verify.verification import verify
 
 PHOTO = "golden/red.png"
 

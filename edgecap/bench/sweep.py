@@ -10,10 +10,11 @@ from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import read_golden
 from edgecap.runtime.bundle.entries import ENGINES, set_name
 from edgecap.runtime.engines import libraries
-from edgecap.runtime.loading import AUTO, MAX_THREADS
+from edgecap.runtime.loading import AUTO
 from edgecap.runtime.machine.facts import machine
+from edgecap.runtime.machine.threads import MAX_THREADS
 from edgecap.runtime.machine.tuning import Measurement
-from edgecap.runtime.verify.golden_check import checks
+from edgecap.runtime.verify.verification import checks
 
 
 def possible_settings(

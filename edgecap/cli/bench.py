@@ -22,7 +22,8 @@ from edgecap.cli.tables import human_bytes, table
 from edgecap.errors import BundleError, ImageError, MissingExtraError, OptionError
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle
 from edgecap.runtime.bundle.documents import read_golden
-from edgecap.runtime.loading import MAX_THREADS, load
+from edgecap.runtime.loading import load
+from edgecap.runtime.machine.threads import MAX_THREADS
 from edgecap.runtime.machine.tuning import check_place, remember
 from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.wording import counted

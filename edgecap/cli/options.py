@@ -10,7 +10,8 @@ import click
 from edgecap.runtime.bundle.bundle import DEFAULT_BUNDLE
 from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS
 from edgecap.runtime.bundle.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_PENALTY
-from edgecap.runtime.loading import AUTO, MAX_THREADS
+from edgecap.runtime.loading import AUTO
+from edgecap.runtime.machine.threads import MAX_THREADS
 
 data_option = click.option(
     "--data",

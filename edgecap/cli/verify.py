@@ -13,7 +13,8 @@ from edgecap.errors import EXIT_FAILURE
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle
 from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS
 from edgecap.runtime.loading import AUTO
-from edgecap.runtime.verify.golden_check import Check, checks
+from edgecap.runtime.verify.golden_check import Check
+from edgecap.runtime.verify.verification import checks
 
 SHOWN = {"ok": "ok", "skipped": "skipped", "failed": "FAILED"}
 

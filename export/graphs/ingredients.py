@@ -17,7 +17,7 @@ from edgecap.runtime.bundle.tasks import IMAGE, MEMORY, STATE, TOKEN
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.engines.engine import Arrays, Engine, IntArray, Step
 from edgecap.runtime.engines.starting import start
-from edgecap.runtime.loading import default_threads
+from edgecap.runtime.machine.threads import default_threads
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.runtime.search.decoding import DecodingOptions, decode
 

@@ -139,3 +139,14 @@ def test_the_package_itself_imports_the_standard_library_only() -> None:
     run = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     loaded = {name.partition(".")[0] for name in run.stdout.split()}
     assert "edgecap" in loaded and loaded - {"edgecap"} <= sys.stdlib_module_names
+
+
+def test_a_clone_without_links_says_so_in_a_line(tmp_path: Path) -> None:
+    """As git makes one on Windows: each link is a file with the path that it should lead to."""
+    (tmp_path / "edgecap").mkdir()
+    (tmp_path / "edgecap" / "__init__.py").write_bytes((ROOT / "edgecap" / "__init__.py").read_bytes())
+    (tmp_path / "edgecap" / "runtime").write_text("../runtime")
+    run = subprocess.run([sys.executable, "-c", "import edgecap.runtime"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stderr.splitlines()[-1].startswith(
+        "ImportError: edgecap/runtime is a file where git should have made a link: clone again with  git clone -c "
+    )

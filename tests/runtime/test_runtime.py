@@ -21,7 +21,7 @@ from tiny_tflite import made_for_a_newer_engine
 
 from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraError, OptionError, UnsupportedGraphError
 from edgecap.runtime import Caption, Captioner, load
-from edgecap.runtime.loading import default_threads
+from edgecap.runtime.machine.threads import default_threads
 
 COLOURS = {"red": "A red photo.", "lime": "A green photo.", "blue": "A blue photo.", "black": "A dark photo."}
 HEAVY = {"torch", "tensorflow", "onnx", "transformers", "click"}

@@ -18,7 +18,7 @@ from edgecap.errors import BundleError, MissingExtraError
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import GOLDEN, SEARCHES
 from edgecap.runtime.bundle.files import MANIFEST
-from edgecap.runtime.verify.golden_check import verify
+from edgecap.runtime.verify.verification import verify
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from edgecap.runtime import load
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.engines.onnx_scan import DOMAINS, foreign_in_onnx
 from edgecap.runtime.engines.tflite_scan import foreign_in_tflite
-from edgecap.runtime.verify.golden_check import verify
+from edgecap.runtime.verify.verification import verify
 
 OTHER_FILE = "data that is kept in another file"
 Edit = Callable[[Any], object]

@@ -21,7 +21,7 @@ from edgecap.errors import BundleError, EngineError
 from edgecap.runtime import load
 from edgecap.runtime.engines.tflite_scan import foreign_in_tflite
 from edgecap.runtime.machine.child import run_python
-from edgecap.runtime.verify.golden_check import verify
+from edgecap.runtime.verify.verification import verify
 
 ATTACK = CASES / "attack"
 Edit = Callable[[Any], object]

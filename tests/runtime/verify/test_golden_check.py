@@ -21,7 +21,8 @@ from onnx import helper, numpy_helper
 
 from edgecap.errors import BundleError, OptionError
 from edgecap.runtime.bundle.documents import GOLDEN, SEARCHES, Record
-from edgecap.runtime.verify.golden_check import Check, compare, verify
+from edgecap.runtime.verify.golden_check import Check, compare
+from edgecap.runtime.verify.verification import verify
 
 TENSORS = ("memory.features", "memory.keys", "state.h", "state.c", "attention", "log_probs")
 FAILING = Check("graphs", "failed", "", "onnx", "fp32", "library 1.0")
