@@ -261,7 +261,7 @@ def test_a_graph_beyond_its_tolerance_fails_the_export(
         (
             "edgecap.export.compress.quantization.quantize_dynamic",
             ".int8.onnx",
-            "quantization of decoder_step",
+            r"quantization of decoder_step\.int8\.onnx",
         ),
     ],
 )

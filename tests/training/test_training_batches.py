@@ -179,13 +179,13 @@ def val_grids(model: CaptionModel, dataset: CaptionDataset, folder: Path, config
     data = TrainingData(dataset.split("train")[:2], dataset.split("val"), VOCABULARY, preprocess_config(model.dims))
     grids = CachedGrids(config, model, data)
     grids.prepare(folder)
-    batches = [encoded.features for _, encoded in grids.encoded_val(GridsAsTheyAre(model))]
+    batches = [encoded.memory["features"] for _, encoded in grids.encoded_val(GridsAsTheyAre(model))]
     return np.concatenate(batches)
 
 
 class GridsAsTheyAre(TorchEngine):
     def encode_grid(self, grid: torch.Tensor) -> Encoded:
-        return Encoded(grid.numpy(), *[np.empty(0, np.float32)] * 3)
+        return Encoded({"features": grid.numpy()}, {})
 
 
 def test_grids_are_computed_once_and_are_the_encoders(

@@ -237,8 +237,8 @@ def test_a_stream_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyP
             assert 0 <= size <= 2000
             return bytes(size)
 
-    for module in ("photo", "photo_limits"):
-        monkeypatch.setattr(f"edgecap.runtime.{module}.MAX_FILE_BYTES", 1000)
+    for module in ("reading", "limits"):
+        monkeypatch.setattr(f"edgecap.runtime.photo.{module}.MAX_FILE_BYTES", 1000)
     with pytest.raises(ImageError, match="is too large to decode"):
         load_image(Endless(), CONFIG)  # type: ignore[arg-type]
 

@@ -23,6 +23,7 @@ from edgecap.data.karpathy import CaptionDataset, build_vocabulary, load_dataset
 from edgecap.errors import CheckpointError, ConfigError
 from edgecap.metrics.split import image_tensor
 from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.runtime.engines.engine import Arrays, Encoded
 from edgecap.training.config import TrainConfig
 from edgecap.training.run import train_run
 from edgecap.training.sources.batches import EpochOrder, pad_captions
@@ -92,24 +93,29 @@ def test_a_teacher_with_other_words_or_photos_is_refused(
         TaskTeacher([paths[0], tmp_path / "base.safetensors"], vocabulary, TrainConfig())
 
 
+def first_state(encoded: Encoded) -> Arrays:
+    """The state before the first word, of one hypothesis a photo."""
+    return {name: value[:, None] for name, value in encoded.state.items()}
+
+
 def test_captioners_caption_together(paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary) -> None:
     teacher = TaskTeacher(paths, vocabulary, TrainConfig())
     images = image_tensor([photo.path for photo in dataset.split("val")[:2]], teacher.preprocess)
     both, apart = EnsembleEngine(teacher.models), [TorchEngine(model) for model in teacher.models]
     encoded, own = both.encode(images), [member.encode(images) for member in apart]
     token = np.full((2, 1), vocabulary.start_id, np.int64)
+    state, states = first_state(encoded), [first_state(part) for part in own]
     for _ in range(3):
-        h, c = encoded.h0[:, None], encoded.c0[:, None]
-        step = both.step(token, h, c, encoded.features, encoded.keys)
-        alone = [
-            member.step(token, part.h0[:, None], part.c0[:, None], part.features, part.keys)
-            for member, part in zip(apart, own, strict=True)
-        ]
+        step = both.step(token, state, encoded.memory)
+        parts = zip(apart, states, own, strict=True)
+        alone = [member.step(token, before, part.memory) for member, before, part in parts]
         mean = np.log(np.mean([np.exp(part.log_probs) for part in alone], axis=0))
         np.testing.assert_allclose(step.log_probs, mean, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(step.h, np.concatenate([part.h for part in alone], axis=-1), atol=1e-6)
-        encoded = replace(encoded, h0=step.h[:, 0], c0=step.c[:, 0])
-        own = [replace(part, h0=s.h[:, 0], c0=s.c[:, 0]) for part, s in zip(own, alone, strict=True)]
+        state, states = step.state, [part.state for part in alone]
+        assert set(state) == {f"{n}.{name}" for n, part in enumerate(states) for name in part}
+        for n, part in enumerate(states):
+            for name, value in part.items():
+                np.testing.assert_allclose(state[f"{n}.{name}"], value, atol=1e-6)
         token = step.log_probs.argmax(axis=-1)
 
 
