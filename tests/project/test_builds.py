@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_packaging import MAPPED, SETUPTOOLS, folder_of, shipped
+from test_packaging import SETUPTOOLS, folder_of, shipped
 
 import edgecap
 
 NAME = f"edgecap-{edgecap.__version__}"
-# What a clone has and an sdist has not: links, which stand for the mapped folders, git's own files, and checkpoints.
-ONLY_IN_A_CLONE = {".gitignore", ".gitattributes", *(f"edgecap/{folder}" for folder in MAPPED.values())}
+# What a clone has and an sdist has not: links to the folders beside the package, files of git, and checkpoints.
+LINKS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgecap").iterdir() if path.is_symlink()}
+ONLY_IN_A_CLONE = {".gitignore", ".gitattributes", *LINKS}
 
 
 @pytest.fixture(scope="module")
