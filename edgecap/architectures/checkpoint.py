@@ -6,7 +6,6 @@ No pickle: reading a checkpoint runs no code of its author.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgecap.architectures.network import CaptionNetwork
 from edgecap.architectures.registry import architecture
 from edgecap.errors import CheckpointError, ConfigError, brief
 from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.wording import counted
 
 FORMAT = "edgecap-checkpoint"
@@ -72,15 +72,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool) -> None:
         "metrics": checkpoint.metrics,
         "training": checkpoint.training,
     }
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, {"format": FORMAT, "checkpoint": json.dumps(document)})
-        _order_metadata(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with write_atomically(path) as partial:
+            save_file(tensors, partial, {"format": FORMAT, "checkpoint": json.dumps(document)})
+            _order_metadata(partial)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(path, f"cannot be written: {error}") from error
 
 

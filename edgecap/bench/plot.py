@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.wording import counted
 
 PARTS = {"preprocess": "file to tensor", "encoder": "encoder", "steps": "decoder steps", "search": "search"}
@@ -34,9 +35,8 @@ def plot(document: Mapping[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     figure.suptitle(f"{document['bundle']['label']} on {document['machine']['cpu']}", fontsize="medium")
     figure.legend(loc="outside lower center", ncols=len(PARTS), frameon=False)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=110)
-    partial.replace(path)
+    with write_atomically(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)
 
 
 def _milliseconds(latency: Mapping[str, Any], part: str) -> float:

@@ -23,6 +23,7 @@ from edgecap.errors import BundleError, ImageError, MissingExtraError, OptionErr
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle
 from edgecap.runtime.bundle.documents import read_golden
 from edgecap.runtime.loading import load
+from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.runtime.machine.threads import MAX_THREADS
 from edgecap.runtime.machine.tuning import check_place, remember
 from edgecap.runtime.photo.preprocess import to_tensor
@@ -116,7 +117,8 @@ def bench(
 
         measured, document = report(opened, photos, captions, rows)
     if json_file is not None:
-        json_file.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        with write_atomically(json_file) as partial:
+            partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if plot_file is not None:
         from edgecap.bench.plot import plot
 

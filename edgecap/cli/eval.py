@@ -38,6 +38,7 @@ from edgecap.runtime import load
 from edgecap.runtime.bundle.generation import GenerationConfig
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.engines.engine import Engine
+from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 
 # What is evaluated: the engine, its preprocessing, words and defaults, and its name in the report.
@@ -116,7 +117,8 @@ def evaluate(
     }
     if captions:
         sentences = {photo: vocabulary.sentence(best.token_ids) for photo, best in hypotheses.items()}
-        captions.write_text(json.dumps(sentences, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with write_atomically(captions) as partial:
+            partial.write_text(json.dumps(sentences, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     click.echo(json_text(report) if as_json else _table(report, quality))
 
 

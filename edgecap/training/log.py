@@ -6,6 +6,8 @@ import csv
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from edgecap.runtime.machine.atomic_write import write_atomically
+
 
 @dataclass(frozen=True)
 class LogRow:
@@ -34,12 +36,10 @@ class TrainingLog:
         last = (step, validated)
         rows = self.rows() if path.exists() else []
         kept = [row for row in rows if (int(row["step"]), bool(row["val_cider_d"] or row["val_loss"])) <= last]
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w", newline="") as file:
+        with write_atomically(path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(LogRow)])
             writer.writeheader()
             writer.writerows(kept)
-        partial.replace(path)
 
     def append(self, row: LogRow) -> None:
         """Add a row; numbers are kept to six digits."""
@@ -71,6 +71,5 @@ def plot_curve(log: TrainingLog, path: Path) -> None:
     right = left.twinx()
     right.plot(*log.curve("val_cider_d"), marker="o", color="tab:orange")
     right.set(ylabel="CIDEr-D on val, beam search, x 100")
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=110)
-    partial.replace(path)
+    with write_atomically(path) as partial:
+        figure.savefig(partial, format="png", dpi=110)

@@ -10,6 +10,7 @@ from typing import Any
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import CheckpointError
+from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.training.config import TrainConfig, changed_config, load_config
 from edgecap.training.memory import keep_freed_memory
 from edgecap.training.processes import rank
@@ -82,7 +83,8 @@ def _teacher(
     own, run = load_config(file, shared_options(config)), folder / file.stem
     run.mkdir(parents=True, exist_ok=True)
     if not (folder / LAST).exists() and rank() == 0:
-        (folder / CONFIG).write_text(json.dumps(config.to_json()), encoding="utf-8")
+        with write_atomically(folder / CONFIG) as partial:
+            partial.write_text(json.dumps(config.to_json()), encoding="utf-8")
     resume = (run / LAST).exists()
     trainer = Trainer(
         own, dataset, run, resume=resume, say=lambda line: say(f"{file.stem}: {line}"), cache=folder / "cache"

@@ -121,6 +121,9 @@ class Trainer:
             torch.manual_seed(config.seed + self.processes.rank + self.position.step)
         # A validation ends its epoch: with batches of the epoch behind it, the position is before one.
         folder.mkdir(parents=True, exist_ok=True)
+        if self.processes.first:
+            for left in folder.glob("*.partial"):  # what a killed part of the run was writing
+                left.unlink()
         with self.processes.first_goes_first():
             self.log = TrainingLog(folder / "log.csv", step=self.position.step, validated=self.position.batch == 0)
 

@@ -19,6 +19,7 @@ from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.json_document import parse_json
 from edgecap.runtime.bundle.regular_file import read_regular
 from edgecap.runtime.engines import libraries
+from edgecap.runtime.machine.atomic_write import write_atomically
 
 MAX_BYTES = 2**20
 VARIABLE = "EDGECAP_TUNING"  # names another file
@@ -140,13 +141,8 @@ def remember(bundle_id: str, measured: Sequence[Measurement]) -> Path:
         document = {}
     document[bundle_id] = {"conditions": conditions(), "measured": [asdict(one) for one in measured]}
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
+    with write_atomically(file) as partial:
         partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        partial.replace(file)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
     return file
 
 

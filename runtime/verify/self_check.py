@@ -15,6 +15,7 @@ from edgecap.errors import BundleError, ImageError
 from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.json_document import parse_json
 from edgecap.runtime.bundle.regular_file import read_regular
+from edgecap.runtime.machine.atomic_write import write_atomically
 
 if TYPE_CHECKING:
     from edgecap.runtime.captioner import Captioner
@@ -47,14 +48,10 @@ def self_check(captioner: Captioner) -> str | None:
         if key in known:
             return Fields(known, "golden").optional(key, str)
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        try:
+        with write_atomically(file) as partial:
             partial.touch()  # before anything is computed: whether it can be kept
             problem = _problem(captioner)
             partial.write_text(json.dumps({**known, key: problem}, indent=1) + "\n", encoding="utf-8")
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
     except (OSError, RuntimeError, ValueError):  # no home, a full disk, a read-only one, an edited file
         return None
     return problem

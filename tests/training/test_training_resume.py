@@ -112,7 +112,9 @@ def test_a_run_that_dies_in_a_validation_repeats_it(
         train_run(dataset, started, overrides=overrides, say=lambda line: None)
     assert log_rows(started)[-1]["val_cider_d"]
     monkeypatch.undo()
+    (started / "best.safetensors.123.partial").touch()  # as a kill leaves it
     assert resumed(dataset, started)[0] == f"resuming at step {every}"
+    assert not list(started.glob("*.partial"))
     assert log_without_speed(started) == log_without_speed(uninterrupted)
     weights = [load_checkpoint(run / "last.safetensors").weights for run in (started, uninterrupted)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgecap.runtime.machine.atomic_write import write_atomically
+
 Features = NDArray[np.float16]  # (photos, ...), memory-mapped
 ENCODE_BATCH = 32
 _BATCHES_BETWEEN_MARKS = 16  # a killed run computes at most so many batches once more
@@ -99,9 +101,8 @@ def _read(mark: Path) -> dict[str, Any]:
 
 
 def _write(mark: Path, document: dict[str, Any]) -> None:
-    partial = mark.with_name(mark.name + ".partial")
-    partial.write_text(json.dumps(document))
-    partial.replace(mark)
+    with write_atomically(mark) as partial:
+        partial.write_text(json.dumps(document))
 
 
 def _checksum(path: Path) -> str:

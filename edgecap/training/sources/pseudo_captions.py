@@ -12,6 +12,7 @@ from edgecap.architectures.ensemble_engine import EnsembleEngine
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.metrics.split import EVALUATION_BATCH, encoded_photos
 from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.runtime.search.decoding import decode
 from edgecap.training.config import TrainConfig
 from edgecap.training.plan import photos_of
@@ -48,7 +49,6 @@ def _captioned(
                     found[photo.id] = [vocabulary.words(hypothesis.token_ids) for hypothesis in ranked]
                 bar.update(min(EVALUATION_BATCH, len(batch)))
         cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(found))
-        partial.replace(path)
+        with write_atomically(path) as partial:
+            partial.write_text(json.dumps(found))
     return tuple(CaptionedPhoto(photo.name, photo, tuple(map(tuple, found[photo.name]))) for photo in photos)
