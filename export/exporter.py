@@ -44,7 +44,7 @@ from edgecap.runtime.engines.starting import start
 from edgecap.runtime.machine.threads import default_threads
 from edgecap.runtime.photo.preprocess import to_tensor
 from edgecap.runtime.verify.record import golden_record, tensor_digest
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 ENGINE_NAMES = {"onnx": "ONNX", "tflite": "TFLite"}  # of formats, in lines of progress
 

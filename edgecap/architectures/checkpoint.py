@@ -29,7 +29,7 @@ from edgecap.architectures.registry import architecture
 from edgecap.errors import CheckpointError, ConfigError, brief
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.machine.atomic_write import write_atomically
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 FORMAT = "edgecap-checkpoint"
 SCHEMA_VERSION = 1

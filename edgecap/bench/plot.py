@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from edgecap.runtime.machine.atomic_write import write_atomically
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 PARTS = {"preprocess": "file to tensor", "encoder": "encoder", "steps": "decoder steps", "search": "search"}
 

@@ -27,7 +27,7 @@ from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.runtime.machine.threads import MAX_THREADS
 from edgecap.runtime.machine.tuning import check_place, remember
 from edgecap.runtime.photo.preprocess import to_tensor
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 CAPTIONS = 50
 

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from edgecap.cli import fail, json_text, one_line
-from edgecap.cli.caption_output import check_min_confidence, record, said
 from edgecap.cli.options import (
     beam_option,
     bundle_option,
@@ -25,11 +24,11 @@ from edgecap.cli.options import (
 from edgecap.cli.photo_requests import Request, arrived, expand, prepare
 from edgecap.errors import EXIT_FAILURE
 from edgecap.runtime import Caption, Captioner, Deadline, load
+from edgecap.runtime.answer import check_min_confidence, doubt, record, said
 from edgecap.runtime.bundle.generation import MAX_BEAM
 from edgecap.runtime.caption import Prepared
 from edgecap.runtime.loading import AUTO
 from edgecap.runtime.machine.tuning import unreadable
-from edgecap.runtime.verify.self_check import self_check
 
 MAX_BATCH = 256
 
@@ -149,18 +148,10 @@ def caption(
                     click.echo(one_line(text if bare else f"{path}: {text}"))
             if not checked and isinstance(result, Caption):  # after the first caption, which should not wait for it
                 checked = True
-                warn_of_other_captions(captioner)
+                if problem := doubt(captioner):
+                    fail(problem)
     if failed:
         sys.exit(EXIT_FAILURE)
-
-
-def warn_of_other_captions(captioner: Captioner) -> None:
-    """Say so in one line when the graphs do not do here what they did where they were exported."""
-    if problem := self_check(captioner):
-        fail(
-            f"captions may be wrong: on this machine the golden photo of {captioner.bundle.manifest.label} is not what "
-            f"was recorded ({problem}): try another --precision or --engine, and see  edgecap doctor"
-        )
 
 
 def captions(

@@ -13,7 +13,7 @@ from edgecap.cli.tables import human_bytes, table
 from edgecap.metrics.split import protocol_text
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle
 from edgecap.runtime.bundle.description import describe
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 WIDTH = 100
 TIE = "\xa0"  # a space where lines are not broken

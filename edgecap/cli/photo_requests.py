@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from edgecap.cli import fail
 from edgecap.errors import ImageError, UnreadFormatError
 from edgecap.runtime import Captioner
 from edgecap.runtime.caption import Prepared
+from edgecap.runtime.machine.stderr import stderr_to
 from edgecap.runtime.photo.folder import Skipped, files_in
 from edgecap.runtime.photo.limits import MAX_FILE_BYTES
 from edgecap.runtime.photo.reading import PhotoSource
@@ -116,11 +117,5 @@ def prepare(captioner: Captioner, request: Request, source: PhotoSource | ImageE
 @contextmanager
 def no_remarks() -> Iterator[None]:
     """Keep off stderr what Pillow's TIFF library writes there, by itself, of a damaged photo."""
-    with ExitStack() as stack:
-        with suppress(OSError):  # there is no stderr
-            stderr = os.dup(2)
-            stack.callback(os.close, stderr)
-            stack.callback(os.dup2, stderr, 2)
-            with Path(os.devnull).open("wb") as nothing:
-                os.dup2(nothing.fileno(), 2)
+    with Path(os.devnull).open("wb") as nothing, stderr_to(nothing):
         yield

@@ -20,7 +20,7 @@ from edgecap.data.photo_check import photo_problems
 from edgecap.errors import DataError, brief
 from edgecap.runtime.bundle.regular_file import read_regular
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 MAX_BYTES = 2**30  # of a captions file; COCO's has 144 MB
 

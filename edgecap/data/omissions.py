@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgecap.errors import DataError
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 NAMED = 20  # of each kind at most
 LONGEST_NAME = 300  # characters, with its folders

@@ -15,7 +15,7 @@ from edgecap.runtime.engines.engine import Encoded, Engine, FloatArray
 from edgecap.runtime.machine.facts import cpu_kind
 from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.runtime.search.decoding import DecodingOptions, Hypothesis, decode
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 EVALUATION_BATCH = 50  # photos that share decoder steps
 

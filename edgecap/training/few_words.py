@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 FEW_WORDS = 50  # fewer are worth a warning; Flickr8k has 2,500
 

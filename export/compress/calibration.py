@@ -20,7 +20,7 @@ from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.photo.folder import photos_in
 from edgecap.runtime.photo.preprocess import PreprocessConfig, to_tensor
-from edgecap.wording import counted
+from edgecap.runtime.wording import counted
 
 T = TypeVar("T")
 MIN_PHOTOS = 16  # for INT8

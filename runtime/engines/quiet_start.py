@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
+from edgecap.runtime.machine.stderr import stderr_to
+
 _STDERR = 2
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -28,9 +30,8 @@ _REMARK = re.compile(
 def quiet_start() -> Iterator[None]:
     """Hold back an engine's remarks while it is imported and loads its graphs.
 
-    C++ code writes them to the file descriptor: only redirecting that helps, and it is the whole process's. Whatever
-    is no known remark, and what other threads write to stderr meanwhile, comes out at the end of the block. Without a
-    stderr, or a place for a temporary file, nothing is held back.
+    Whatever is no known remark comes out at the end of the block. While other threads run, without a stderr, or without
+    a place for a temporary file, nothing is held back.
     """
     with _ONE_AT_A_TIME, _held_back(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
@@ -41,17 +42,14 @@ def quiet_start() -> Iterator[None]:
 def _held_back() -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(OSError):
-            stderr = os.dup(_STDERR)
-            stack.callback(os.close, stderr)
             heard = stack.enter_context(tempfile.TemporaryFile())
-            os.dup2(heard.fileno(), _STDERR)
-            stack.callback(_pass_on, heard, stderr)
+            stack.callback(_pass_on, heard)
+            stack.enter_context(stderr_to(heard))
         yield
 
 
-def _pass_on(heard: IO[bytes], stderr: int) -> None:
-    """Put the file descriptor ``stderr`` back into its place, and write what was ``heard`` there, without remarks."""
-    os.dup2(stderr, _STDERR)
+def _pass_on(heard: IO[bytes]) -> None:
+    """Write what was ``heard`` to stderr, without remarks."""
     heard.seek(0)
     with suppress(OSError):  # nobody reads it
         for line in heard:

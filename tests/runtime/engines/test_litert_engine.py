@@ -310,6 +310,17 @@ def test_what_other_threads_write_meanwhile_comes_later(capfd: pytest.CaptureFix
     assert capfd.readouterr().err == "from a thread\n"
 
 
+def test_stderr_is_left_alone_while_other_threads_run(capfd: pytest.CaptureFixture[str]) -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    with quiet_start():
+        os.write(2, f"{REMARKS[0]}\n".encode())
+        assert capfd.readouterr().err == f"{REMARKS[0]}\n"
+    done.set()
+    thread.join()
+
+
 def test_a_process_without_stderr_loads_all_the_same(two_runtimes: Path) -> None:
     code = (
         "import os, sys; os.close(2); from edgecap.runtime import load\n"
