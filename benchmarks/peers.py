@@ -33,7 +33,7 @@ from edgecap.benchmarks.report import say, write_section
 from edgecap.data.karpathy import load_dataset
 from edgecap.errors import EdgecapError
 from edgecap.export.compress.calibration import from_dataset
-from edgecap.export.graphs.facts import graph_facts
+from edgecap.export.graphs.cost import graph_facts
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime import Captioner, load
 from edgecap.runtime.bundle.bundle import Bundle

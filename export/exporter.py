@@ -22,7 +22,7 @@ from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import CheckpointError, ExportError
 from edgecap.export.card import model_card
 from edgecap.export.compress.calibration import CalibrationSet
-from edgecap.export.graphs.facts import graph_facts
+from edgecap.export.graphs.cost import graph_facts
 from edgecap.export.graphs.ingredients import Ingredients, graph_entry
 from edgecap.export.graphs.making import layer_noise, make, make_fp32
 from edgecap.export.graphs.tflite import require_converter

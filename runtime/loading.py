@@ -16,7 +16,7 @@ from edgecap.runtime.machine.threads import MAX_THREADS, default_threads
 from edgecap.runtime.machine.tuning import Measurement, fastest
 from edgecap.runtime.verify.self_check import known_problem
 
-AUTO = "auto"  # of a precision or a backend: the first that fits
+AUTO = "auto"  # of a precision or an engine: the first that fits
 
 
 def load(

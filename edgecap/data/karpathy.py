@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecap.data.coco import is_coco, karpathy_images, other_splits
-from edgecap.data.entries import SHOWN, EntryReader
+from edgecap.data.karpathy_photo import SHOWN, EntryReader
 from edgecap.data.omissions import PHOTO, Omissions, to_stderr
 from edgecap.data.photo_check import photo_problems
 from edgecap.errors import DataError, brief

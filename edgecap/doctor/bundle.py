@@ -10,7 +10,7 @@ from edgecap.doctor.patient import Patient
 from edgecap.doctor.report import Finding, ok, problem, warning
 from edgecap.errors import BundleError, EngineError, TuningError
 from edgecap.runtime.engines.libraries import LIBRARIES
-from edgecap.runtime.machine.child import Ended, run_python
+from edgecap.runtime.machine.other_process import Ended, run_python
 from edgecap.runtime.machine.tuning import remembered, tuning_file
 
 if TYPE_CHECKING:

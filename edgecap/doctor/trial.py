@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgecap.errors import EngineError
 from edgecap.runtime.engines.libraries import LITERT_LIBRARIES, ONNX_LIBRARY
-from edgecap.runtime.machine.child import run_python
+from edgecap.runtime.machine.other_process import run_python
 
 # What is imported of a library to see whether it works: one that was half removed may still import by its name.
 PARTS = {

@@ -14,8 +14,8 @@ from edgecap.runtime.bundle.files import MANIFEST
 from edgecap.runtime.engines import libraries
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.machine.threads import MAX_THREADS, default_threads
-from edgecap.runtime.verify.child import checks_in_child
 from edgecap.runtime.verify.golden_check import Check, check_graphs, check_photo
+from edgecap.runtime.verify.strangers import checks_in_child
 
 
 def verify(

@@ -44,7 +44,7 @@ from edgecap.errors import EngineError
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import GOLDEN
 from edgecap.runtime.machine import tuning
-from edgecap.runtime.machine.child import Ended, run_python
+from edgecap.runtime.machine.other_process import Ended, run_python
 from edgecap.runtime.machine.tuning import Measurement, remember
 
 ONCE = ("machine", "cpu", "training", "cores", "memory", "throttling", "temperature", "governor", "userland",
@@ -395,7 +395,7 @@ def test_a_check_that_breaks_off_is_a_finding(monkeypatch: pytest.MonkeyPatch, t
 def test_how_another_python_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Ended(1, "", "Traceback\nValueError: x\n\n").how == "ValueError: x"
     assert (Ended(3, "", "").how, Ended(-200, "", "").how) == ("exit status 3", "killed by signal 200")
-    monkeypatch.setattr("edgecap.runtime.machine.child._PATIENCE", 0.01)
+    monkeypatch.setattr("edgecap.runtime.machine.other_process._PATIENCE", 0.01)
     with pytest.raises(EngineError, match="no answer within 0 seconds"):
         run_python("-c", "import time; time.sleep(60)")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

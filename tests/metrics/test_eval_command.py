@@ -81,9 +81,9 @@ def test_json_report_and_captions_file(tiny_bundle: Path, dataset: Path, tmp_pat
 def test_the_engine_may_be_chosen(two_runtimes: Path, dataset: Path) -> None:
     arguments = ("eval", "--bundle", two_runtimes, "--data", dataset)
     reports = []
-    for backend, engine in (("onnx", "onnxruntime"), ("tflite", "ai-edge-litert")):
-        code, (subject, *report), _ = edgecap(*arguments, "--engine", backend)
-        assert code == 0 and f" int8, {engine} " in subject
+    for engine, library in (("onnx", "onnxruntime"), ("tflite", "ai-edge-litert")):
+        code, (subject, *report), _ = edgecap(*arguments, "--engine", engine)
+        assert code == 0 and f" int8, {library} " in subject
         reports.append(report)
     assert reports[0] == reports[1]
 

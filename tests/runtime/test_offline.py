@@ -61,7 +61,7 @@ def run(tmp_path: Path) -> Run:
 def commands(bundle: Path) -> list[tuple[object, ...]]:
     """``caption`` and ``verify`` in both engines."""
     photo = bundle / "golden" / "red.png"
-    captions = [("caption", photo, "--bundle", bundle, "--engine", backend) for backend in ("onnx", "tflite")]
+    captions = [("caption", photo, "--bundle", bundle, "--engine", engine) for engine in ("onnx", "tflite")]
     return [*captions, ("verify", bundle)]
 
 

@@ -204,7 +204,7 @@ def coloured(photo: Callable[..., Path]) -> list[CaptionedPhoto]:
     return [CaptionedPhoto(path.name, path, (("a", "photo"),)) for path in paths]
 
 
-def test_each_photo_is_captioned_by_each_backend(
+def test_each_photo_is_captioned_by_each_engine(
     coloured: list[CaptionedPhoto], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In batches, which change nothing."""
@@ -225,7 +225,7 @@ def test_each_photo_is_captioned_by_each_backend(
     assert words == [["red", "blue", "green", "dark", "light"], ["blue", "red", "green", "dark", "light"]]
 
 
-def test_a_photo_is_read_once_for_all_backends(coloured: list[CaptionedPhoto], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photo_is_read_once_for_all_engines(coloured: list[CaptionedPhoto], monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     def counted(paths: list[Path], preprocess: object) -> FloatArray:

@@ -84,11 +84,11 @@ def test_the_best_captions_are_a_line_each(tiny_bundle: Path, photo: Photo) -> N
 
 def test_every_engine_keeps_stderr_clean(two_runtimes: Path, photo: Photo) -> None:
     red, blue = photo("red.jpg", "red"), photo("blue.jpg", "blue")
-    for backend, engine in (("auto", "onnxruntime"), ("onnx", "onnxruntime"), ("tflite", "ai-edge-litert")):
-        arguments = ("caption", red, blue, "--bundle", two_runtimes, "--engine", backend)
+    for engine, library in (("auto", "onnxruntime"), ("onnx", "onnxruntime"), ("tflite", "ai-edge-litert")):
+        arguments = ("caption", red, blue, "--bundle", two_runtimes, "--engine", engine)
         assert edgecap(*arguments) == (0, [f"{red}: A red photo.", f"{blue}: A blue photo."], [])
         code, out, err = edgecap(*arguments, "--json", "--beam", 6)
-        assert (code, err) == (0, []) and all(json.loads(line)["library"].startswith(f"{engine} ") for line in out)
+        assert (code, err) == (0, []) and all(json.loads(line)["library"].startswith(f"{library} ") for line in out)
 
 
 def test_a_precision_that_is_replaced_is_noted_on_stderr(photo: Photo, tmp_path: Path) -> None:

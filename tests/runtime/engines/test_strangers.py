@@ -20,7 +20,7 @@ from tiny_tflite import edited
 from edgecap.errors import BundleError, EngineError
 from edgecap.runtime import load
 from edgecap.runtime.engines.tflite_scan import foreign_in_tflite
-from edgecap.runtime.machine.child import run_python
+from edgecap.runtime.machine.other_process import run_python
 from edgecap.runtime.verify.verification import verify
 
 ATTACK = CASES / "attack"
@@ -174,18 +174,18 @@ def foreign(tmp_path: Path) -> Path:
 KILLER = """
 import json, os, signal, sys
 from edgecap.runtime.engines import onnx_engine
-from edgecap.runtime.verify import child as verification_child
+from edgecap.runtime.verify import strangers
 task = json.loads(sys.argv[1])
 if task["sets"][0] == "onnx-int8":
     onnx_engine.OnnxGraph.run = lambda *_: os.kill(os.getpid(), signal.SIGSEGV)
-verification_child.main(task)
+strangers.main(task)
 """
 
 
 def test_verify_outlives_an_engine(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the set that ended it the death is told, and the others are checked all the same."""
     monkeypatch.setattr(
-        "edgecap.runtime.verify.child.run_python", lambda flag, module, task: run_python("-c", KILLER, task)
+        "edgecap.runtime.verify.strangers.run_python", lambda flag, module, task: run_python("-c", KILLER, task)
     )
     found = {check.precision: check for check in verify(foreign, engine="onnx") if check.check == "graphs"}
     assert found["int8"].status == "failed" and found["fp32"].status == "ok"

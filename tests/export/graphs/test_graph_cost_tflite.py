@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecap.errors import MissingExtraError
-from edgecap.export.graphs.facts import graph_facts
+from edgecap.export.graphs.cost import graph_facts
 
 Array = NDArray[Any]
 
@@ -109,7 +109,7 @@ def test_without_a_schema_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr("edgecap.export.graphs.facts.importlib.import_module", absent)
+    monkeypatch.setattr("edgecap.export.graphs.cost.importlib.import_module", absent)
     (tmp_path / "graph.tflite").write_bytes(b"")
     with pytest.raises(MissingExtraError, match=r"edgecap\[tflite\]"):
         graph_facts(tmp_path / "graph.tflite")

@@ -18,7 +18,7 @@ from torch import nn
 from edgecap.architectures.backbones.efficientnet import OUT_CHANNELS, STAGES, STEM_CHANNELS
 from edgecap.architectures.registry import architecture
 from edgecap.errors import ExportError
-from edgecap.export.graphs.facts import graph_facts
+from edgecap.export.graphs.cost import graph_facts
 from edgecap.export.graphs.torch_to_onnx import export_graph
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from edgecap.errors import BundleError, EngineError
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import read_golden
 from edgecap.runtime.bundle.entries import GraphSet
-from edgecap.runtime.machine.child import Ended, run_python
+from edgecap.runtime.machine.other_process import Ended, run_python
 from edgecap.runtime.verify.golden_check import Check, check_graphs, check_photo
 
 
