@@ -194,7 +194,7 @@ class Peers:
             for _ in range(self.rounds)
         ]
         seconds = float(np.median([start.total_ms for start in starts])) / 1e3
-        memory = max(start.peak_rss_bytes for start in starts) / 1e6
+        memory = max(start.peak_rss_bytes or 0 for start in starts) / 1e6
         self.targets.append(Target("from the start of Python to the first caption", seconds, 0.6, unit=" s"))
         self.targets.append(Target("peak memory", memory, 150, unit=" MB"))
 

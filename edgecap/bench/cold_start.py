@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ class ColdStart:
     load_ms: float  # bundle checked, graphs in the engine
     first_caption_ms: float
     total_ms: float
-    peak_rss_bytes: int  # after as many captions as were asked for
+    peak_rss_bytes: int | None  # after as many captions as were asked for; not known on Windows
 
 
 def cold_start(
@@ -71,13 +70,19 @@ def _first_captions(task: dict[str, object]) -> None:
     print(json.dumps({"began": began, **times, "peak_rss_bytes": _peak_rss()}))
 
 
-def _peak_rss() -> int:
+def _peak_rss() -> int | None:
     """Of this process alone: what getrusage calls its peak begins with that of the process that started it."""
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if sys.platform == "win32":
+        return None
+    else:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 if __name__ == "__main__":

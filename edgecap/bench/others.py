@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -32,7 +33,10 @@ class OthersWatch:
         name, *ticks = file_text(self._root / "proc/stat").partition("\n")[0].split()[:9] or [""]
         if name != "cpu" or len(ticks) <= max(_AT_WORK) or not all(tick.isdigit() for tick in ticks):
             return None
-        return sum(int(ticks[column]) for column in _AT_WORK) / os.sysconf("SC_CLK_TCK")
+        if sys.platform == "win32":
+            return None
+        else:
+            return sum(int(ticks[column]) for column in _AT_WORK) / os.sysconf("SC_CLK_TCK")
 
 
 def _own_seconds() -> float:

@@ -223,7 +223,7 @@ def _cells(run: Mapping[str, Any]) -> list[str]:
         *(f"{latency['total'][name]:.1f}" for name in ("p50", "p90", "p99")),
         f"{latency['images_per_second']:.1f}",
         f"{cold['total_ms']:.0f}",
-        human_bytes(cold["peak_rss_bytes"]),
+        "-" if cold["peak_rss_bytes"] is None else human_bytes(cold["peak_rss_bytes"]),
     ]
 
 

@@ -48,9 +48,10 @@ def this_platform() -> Platform:
 
 def _libc() -> tuple[str, tuple[int, ...]]:
     try:
-        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+        ask: Callable[[str], str | None] = getattr(os, "confstr", lambda name: None)  # only Unix has it
+        name, _, version = (ask("CS_GNU_LIBC_VERSION") or "").partition(" ")
         return name, version_numbers(version)
-    except (AttributeError, ValueError, OSError):  # only glibc, and Unix, know the question
+    except (ValueError, OSError):  # only glibc knows the question
         return ("musl", ()) if "musl" in (sysconfig.get_config_var("SOABI") or "") else ("", ())
 
 

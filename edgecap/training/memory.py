@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of <malloc.h>
 _NEVER = 2**31 - 1
@@ -14,7 +15,7 @@ def keep_freed_memory() -> None:
     Otherwise large tensors of each step are mapped anew, and the system clears their pages one by one: on a CPU much of
     the time of training an EfficientNet-Lite0 (``edgecap.benchmarks.training_speed --give-memory-back``).
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, _NEVER)

@@ -117,9 +117,8 @@ def np_from_stdin() -> dict[str, Any]:
 
 def die_with_parent(parent: int) -> None:
     """Have Linux kill this process with the export ``parent`` that started it, which may be killed itself."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the call
         sys.exit(1)
 
