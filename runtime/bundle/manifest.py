@@ -36,7 +36,7 @@ class Manifest:
     def __post_init__(self) -> None:
         for kind, known, value in (("task", TASKS, self.task), ("architecture", ARCHITECTURES, self.architecture)):
             if value not in known:
-                raise ValueError(f"is of the unknown {kind} {value!r:.60} (known: {', '.join(known)}): upgrade edgecap")
+                raise ValueError(f"unknown {kind} {value!r:.60} (known: {', '.join(known)}): upgrade edgecap")
         for path, count in Counter(entry.path for entry in self.files).items():
             if count > 1:
                 raise ValueError(f"{path} is listed twice")
