@@ -133,7 +133,9 @@ class TrainConfig:
     task_teachers: str = ""  # such FILEs of captioners, with commas: their word distributions are learnt as well
     task_share: float = 0.5  # share of the words' loss that is the task teachers'
     temperature: float = 1.0  # of both distributions in it
-    task_views: int = 0  # end to end: fixed views that task teachers' features are cached of; 0: any, encoded as seen
+    # end to end: fixed views that task teachers' features are cached of, and the teacher's; 0: task teachers encode
+    # each photo as it comes
+    task_views: int = 0
     pseudo_captions: int = 0  # captions by the task teachers for each unlabelled photo, which is learnt from as others
     ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0: none
     distillation: Distillation = field(default_factory=Distillation)
@@ -174,9 +176,6 @@ class TrainConfig:
             or bool(self.task_teachers and self.unlabelled),
             "task_views must not be negative": self.task_views >= 0,
             "task_views need task_teachers": not self.task_views or bool(self.task_teachers),
-            "task_views cannot be had beside a teacher's alpha or spatial": not self.task_views
-            or self.teacher == "none"
-            or not (self.alpha or self.spatial),
             "alpha, beta and spatial must be finite and not negative": all(
                 0 <= weight < math.inf for weight in (self.alpha, self.beta, self.spatial)
             ),

@@ -32,7 +32,7 @@ from edgecap.training.processes import Processes
 from edgecap.training.progress import progress
 from edgecap.training.sources.batches import Batch, made_ahead
 from edgecap.training.sources.pseudo_captions import with_pseudo_captions
-from edgecap.training.sources.source import TrainingData
+from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.stages.stage import CaptionStage, TrainingStage
 from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
 from edgecap.training.teachers.task_teacher import task_teacher

@@ -20,7 +20,10 @@ from edgecap.architectures.registry import preset_dims
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import Distillation, TrainConfig
 from edgecap.training.sources.batches import Batch, TeacherTensors
-from edgecap.training.sources.source import Photos, TrainingData
+from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.source import Source
+from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.sources.views import PhotosAnew
 from edgecap.training.stages.distillation import DistillationStage
 from edgecap.training.stages.losses import Term, caption_terms, distance_term
 from edgecap.training.stages.stage import CaptionStage
@@ -162,7 +165,8 @@ def distances(model: CaptionModel, head: TeacherHead, batch: Batch) -> tuple[flo
 
 def test_end_to_end_words_and_distances_are_weighed(model: CaptionModel) -> None:
     config, data, head, batch = taught(model)
-    stage = CaptionStage("end_to_end", config.end_to_end, config, model, data, Photos(config, model, data), head)
+    source = Source(data, PhotosAnew(config, model, data), None)
+    stage = CaptionStage("end_to_end", config.end_to_end, config, model, data, source, head)
     with torch.no_grad():
         found = stage.loss(batch, 0.0)
         (words,) = caption_terms(model.forced_steps(model.encoder(batch.inputs), batch.captions))
@@ -176,7 +180,7 @@ def test_end_to_end_words_and_distances_are_weighed(model: CaptionModel) -> None
 
 def test_distillation_learns_locations_and_the_whole(model: CaptionModel) -> None:
     config, data, head, batch = taught(model)
-    cache = TeacherCache(SmallTeacher(), [], [], config)  # type: ignore[arg-type]
+    cache = TeacherCache(SmallTeacher(), [], [], FixedViews.of(config, 2))  # type: ignore[arg-type]
     stage = DistillationStage(config.distillation, config, model, data, cache, head)
     with torch.no_grad():
         found = stage.loss(batch, 0.0)

@@ -25,8 +25,11 @@ from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.metrics.cider import CiderD
 from edgecap.runtime.bundle.vocabulary import END, SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import SelfCritical, TrainConfig
-from edgecap.training.sources.batches import Batch, pad_captions
-from edgecap.training.sources.source import CachedGrids, TrainingData
+from edgecap.training.sources.batches import Batch
+from edgecap.training.sources.captions import Captions, pad_captions
+from edgecap.training.sources.source import Source
+from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.sources.views import CachedGrids
 from edgecap.training.stages.losses import Term, caption_terms
 from edgecap.training.stages.self_critical import SelfCriticalStage, draw_captions
 
@@ -123,7 +126,9 @@ def stage_of(dataset: CaptionDataset, width: int) -> SelfCriticalStage:
     model = CaptionModel(preset_dims("plus", len(vocabulary), projection=(width,), **sizes))
     config = TrainConfig(self_critical=SelfCritical(1, samples=3))
     data = TrainingData(train, dataset.split("val"), vocabulary, preprocess_config(model.dims))
-    return SelfCriticalStage(config.self_critical, config, model, data, CachedGrids(config, model, data))
+    captions = Captions(data.learnt, vocabulary, config.max_words)
+    source = Source(data, CachedGrids(config, model, data), captions)
+    return SelfCriticalStage(config.self_critical, config, model, data, source)
 
 
 SAID = (
@@ -258,6 +263,6 @@ def test_a_short_stage_raises_the_mean_reward(dataset: CaptionDataset) -> None:
         return means
 
     torch.manual_seed(0)
-    learn(40, 1e-2, lambda: caption_terms(model.forced_steps(stage.source.features(grids), captions)))
+    learn(40, 1e-2, lambda: caption_terms(model.forced_steps(stage.source.views.features(grids), captions)))
     rewards = -np.array(learn(50, 3e-3, lambda: stage.loss(batch, 0.0)))
     assert rewards[:5].mean() > 1 and rewards[-5:].mean() > rewards[:5].mean() + 0.7

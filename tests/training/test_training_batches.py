@@ -19,7 +19,6 @@ from training_runs import PLAIN, log_rows
 
 from edgecap.architectures.defaults import preprocess_config
 from edgecap.architectures.lstm.network import CaptionModel
-from edgecap.architectures.registry import preset_dims
 from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.augmentation import Augmentation, cached_view, random_view
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
@@ -28,9 +27,13 @@ from edgecap.metrics.split import image_tensor
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.runtime.engines.engine import Encoded, FloatArray
 from edgecap.training.config import TrainConfig
-from edgecap.training.sources.batches import EpochOrder, grid_batches, image_batches, made_ahead, pad_captions
+from edgecap.training.sources.batches import EpochOrder, made_ahead
+from edgecap.training.sources.captions import Captions, pad_captions
 from edgecap.training.sources.feature_cache import FeatureCache, Features
-from edgecap.training.sources.source import CachedGrids, TrainingData
+from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.source import Source
+from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.sources.views import CachedGrids, PhotosAnew
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 VOCABULARY = Vocabulary((*SPECIAL_TOKENS, "a", "dog", "runs"))
@@ -110,31 +113,38 @@ def test_an_epoch_holds_every_photo_once_and_can_start_anywhere(
     assert [batch.tolist() for batch in replace(order, epoch=epoch + 1)] != batches
 
 
-def test_batches_of_photos_are_the_same_from_anywhere(dataset: CaptionDataset) -> None:
-    config, photos = TrainConfig(), dataset.split("train")
-    order = EpochOrder(1, 1, 0, 3, len(photos))
-    vocabulary, preprocess = build_vocabulary(photos, 1), preprocess_config(preset_dims("base", 0))
-    whole = list(image_batches(photos, vocabulary, preprocess, config, order))
-    rest = list(image_batches(photos, vocabulary, preprocess, config, replace(order, first=4)))
-    assert [len(batch.inputs) for batch in whole] == [3, 3, 3, 3, 3, 1]
+def source_of(dataset: CaptionDataset, views: type[PhotosAnew | CachedGrids], model: CaptionModel) -> Source:
+    train, val = dataset.split("train")[:8], dataset.split("val")[:1]
+    data = TrainingData(train, val, build_vocabulary(train, 1), preprocess_config(model.dims))
+    return Source(data, views(TrainConfig(views=3), model, data), Captions(train, data.vocabulary, max_words=20))
+
+
+def test_batches_of_photos_are_the_same_from_anywhere(dataset: CaptionDataset, small_model: CaptionModel) -> None:
+    source, order = source_of(dataset, PhotosAnew, small_model), EpochOrder(1, 1, 0, 3, 8)
+    whole, rest = list(source.batches(order)), list(source.batches(replace(order, first=1)))
+    assert [len(batch.inputs) for batch in whole] == [3, 3, 2]
     assert whole[0].inputs.shape == (3, 3, 224, 224) and whole[0].captions.shape[:2] == (3, 5)
-    for one, other in zip(whole[4:], rest, strict=True):
+    for one, other in zip(whole[1:], rest, strict=True):
         assert torch.equal(one.inputs, other.inputs) and torch.equal(one.captions, other.captions)
-    again = next(image_batches(photos, vocabulary, preprocess, config, replace(order, epoch=1)))
+    again = next(source.batches(replace(order, epoch=1)))
     assert not torch.equal(again.inputs, whole[0].inputs)
 
 
-def test_batches_of_grids_take_a_view_of_each_photo(dataset: CaptionDataset) -> None:
-    photos = dataset.split("train")
-    # The grid of photo p in view v holds 100 v + p.
-    views = [np.broadcast_to(np.float16(100 * v + np.arange(16)).reshape(16, 1, 1), (16, 4, 2)) for v in range(3)]
-    config, order = TrainConfig(), EpochOrder(1, 0, 0, 5, len(photos))
-    batches = list(grid_batches(photos, VOCABULARY, views, config, order))
-    values = [batch.inputs[:, 0, 0].int().tolist() for batch in batches]
-    assert [[value % 100 for value in batch] for batch in values] == [batch.tolist() for batch in order]
-    assert {value // 100 for batch in values for value in batch} == {0, 1, 2}
-    rest = list(grid_batches(photos, VOCABULARY, views, config, replace(order, first=2)))
-    assert [batch.inputs[:, 0, 0].int().tolist() for batch in rest] == values[2:]
+def test_batches_of_grids_take_a_view_of_each_photo(
+    dataset: CaptionDataset, small_model: CaptionModel, tmp_path: Path
+) -> None:
+    source, order = source_of(dataset, CachedGrids, small_model), EpochOrder(1, 0, 0, 5, 8)
+    source.prepare(tmp_path)
+    batches, drawn = list(source.batches(order)), FixedViews.of(TrainConfig(), 3)
+    for batch, indices in zip(batches, order, strict=True):
+        assert batch.views is not None and np.array_equal(batch.indices, indices)
+        images = drawn.images([source.data.paths[index] for index in indices], batch.views, source.data.preprocess)
+        with torch.inference_mode():
+            expected = small_model.encoder.grid(torch.from_numpy(images))
+        torch.testing.assert_close(batch.inputs, expected, atol=2e-3, rtol=2e-3)
+    assert set(order.views(100, 3).tolist()) == {0, 1, 2}
+    (rest,) = source.batches(replace(order, first=1))
+    assert torch.equal(rest.inputs, batches[1].inputs)
 
 
 def test_photos_that_cannot_be_read_are_found_before_training(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import Distillation, Language, SelfCritical, Stage, TrainConfig
 from edgecap.training.log import LogRow, TrainingLog
 from edgecap.training.plan import plan
-from edgecap.training.sources.source import TrainingData
+from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.stages.losses import caption_terms
 from edgecap.training.stages.stage import TrainingStage
 
@@ -88,7 +88,7 @@ def test_photos_with_one_caption_and_with_several_weigh_by_their_words(
     batch = next(stage.batches(stage.order(0)))
     fewer = batch.captions.clone()
     fewer[0, 1:] = 0
-    steps = small_model.forced_steps(stage.source.features(batch.inputs), fewer)  # type: ignore[attr-defined]
+    steps = small_model.forced_steps(stage.source.views.features(batch.inputs), fewer)  # type: ignore[attr-defined]
     (padded,) = caption_terms(steps)
     (term,) = stage.loss(replace(batch, captions=fewer), 0.0)
     assert term.over == padded.over < int((batch.captions[..., 1:] != 0).sum())

@@ -13,9 +13,8 @@ from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.network import PhotoEncoder
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
-from edgecap.training.config import TrainConfig
 from edgecap.training.sources.feature_cache import FeatureCache, Features, feature_key
-from edgecap.training.sources.views import view_images, views_recipe
+from edgecap.training.sources.fixed_views import FixedViews
 
 
 class JoinedRows:
@@ -38,33 +37,36 @@ def joined_grids(
     cache: FeatureCache,
     encoder: PhotoEncoder,
     groups: Sequence[Sequence[Path]],
-    view: int,
+    views: FixedViews,
     preprocess: PreprocessConfig,
-    config: TrainConfig,
-) -> JoinedRows:
-    """Grids of a view of all photos of all groups: each group is cached apart, as other runs may have fewer."""
-    return JoinedRows([grids(cache, encoder, group, view, preprocess, config) for group in groups if group])
+    precision: str,
+) -> list[JoinedRows]:
+    """By view, grids of all photos of all groups: each group is cached apart, as other runs may have fewer."""
+    return [
+        JoinedRows([grids(cache, encoder, group, views, view, preprocess, precision) for group in groups if group])
+        for view in range(views.count)
+    ]
 
 
 def grids(
     cache: FeatureCache,
     encoder: PhotoEncoder,
     photos: Sequence[Path],
+    views: FixedViews,
     view: int,
     preprocess: PreprocessConfig,
-    config: TrainConfig,
+    precision: str,
 ) -> Features:
-    """Grids (photos, L, C) of a view of some photos."""
-    recipe = views_recipe(photos, preprocess, config.augmentation, config.seed)
-    key = feature_key(network_key(encoder.backbone), config.precision, recipe)
+    """Grids (photos, L, C) of one of the views of some photos."""
+    key = feature_key(network_key(encoder.backbone), precision, views.recipe(photos, preprocess))
     device = next(encoder.parameters()).device
     encoder.eval()
 
     def compute(rows: range) -> FloatArray:
         paths = photos[rows.start : rows.stop]
-        images = view_images(paths, [view] * len(rows), preprocess, config.augmentation, config.seed)
+        images = views.images(paths, [view] * len(rows), preprocess)
         batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)  # (N, 3, S, S)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             return encoder.grid(batch).float().cpu().numpy()  # (N, L, C)
 
     return cache.features(f"{key}-view{view}", len(photos), compute)

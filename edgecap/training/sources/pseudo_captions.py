@@ -18,7 +18,7 @@ from edgecap.training.config import TrainConfig
 from edgecap.training.plan import photos_of
 from edgecap.training.progress import progress
 from edgecap.training.sources.feature_cache import feature_key
-from edgecap.training.sources.source import TrainingData
+from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.teachers.task_teacher import TaskTeacher
 
 

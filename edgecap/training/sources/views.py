@@ -1,34 +1,175 @@
-"""The augmented views of photos that networks are shown again and again, so that their features can be cached."""
+"""Which inputs a step sees of the photos: *views*. What is known of the photos is the other half of a source.
+
+Of fixed views features can be cached, by whoever teaches; photos that are augmented anew have to be encoded as they
+come.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from edgecap.data.augmentation import Augmentation, cached_view
-from edgecap.runtime.engines.engine import FloatArray
-from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
+from edgecap.architectures.network import CaptionNetwork
+from edgecap.architectures.torch_engine import TorchEngine
+from edgecap.data.augmentation import PLAIN_VIEW, random_view
+from edgecap.data.karpathy import CaptionedPhoto
+from edgecap.metrics.split import EVALUATION_BATCH, encoded_photos
+from edgecap.runtime.engines.engine import Encoded, FloatArray
+from edgecap.runtime.photo.preprocess import load_image, normalize
+from edgecap.training.config import TrainConfig
+from edgecap.training.progress import progress
+from edgecap.training.sources.batches import EpochOrder
+from edgecap.training.sources.feature_cache import FeatureCache, Features
+from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.grids import JoinedRows, grids, joined_grids
+from edgecap.training.sources.training_data import TrainingData
 
 
-def view_images(
-    paths: Sequence[Path], views: Iterable[int], preprocess: PreprocessConfig, augmentation: Augmentation, seed: int
-) -> FloatArray:
-    """A view of each of N photos, (N, 3, S, S) float32: it depends on the view's number and the photo's name alone."""
-    images = []
-    for path, view in zip(paths, views, strict=True):
-        rng = np.random.default_rng((seed, view, zlib.crc32(path.name.encode())))
-        images.append(np.asarray(cached_view(load_image(path, preprocess), view, rng, augmentation)))  # (S, S, 3)
-    return normalize(np.stack(images), preprocess)  # (N, 3, S, S)
+class Seen(NamedTuple):
+    """What a step sees of N photos."""
+
+    indices: NDArray[np.int64]  # (N,) which photos
+    inputs: Tensor  # images (N, 3, S, S) or grids (N, L, C), float32
+    views: NDArray[np.int64] | None = None  # (N,) which fixed view of each
+    mirrored: NDArray[np.bool_] | None = None  # (N,) of which photos the view is shown mirrored
 
 
-def views_recipe(
-    paths: Sequence[Path], preprocess: PreprocessConfig, augmentation: Augmentation, seed: int
-) -> list[Any]:
-    """All that the views of some photos depend on, for the name of what is cached of them."""
-    files = [(path.name, path.stat().st_size) for path in paths]
-    return [seed, asdict(augmentation), preprocess.to_json(), files]
+class Views(Protocol):
+    """Train photos as a model's inputs, and val photos encoded."""
+
+    fixed: int  # so many fixed views come, as they are: features can be cached of them. 0: others come
+
+    def prepare(self, cache: Path) -> None:
+        """Work before the first batch; ``cache`` is the folder for what outlives the process."""
+
+    def shown(self, order: EpochOrder) -> Iterator[Seen]:
+        """The inputs of an epoch, batch by batch. Raises ``ImageError`` naming a photo that cannot be read."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Features (N, L, D) of a batch's inputs, with gradients for what learns."""
+
+    def encoded_val(self, backend: TorchEngine) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
+        """The val photos in batches, encoded by the model as it stands."""
+
+
+class CachedGrids:
+    """The backbone is frozen, and its grids of fixed views of each photo are computed once."""
+
+    _train_views: list[JoinedRows]
+    _val_grids: Features
+
+    def __init__(self, config: TrainConfig, model: CaptionNetwork, data: TrainingData) -> None:
+        self._model, self._data, self._precision = model, data, config.precision
+        self._views, self.fixed = FixedViews.of(config, config.views), config.views
+
+    def prepare(self, cache: Path) -> None:
+        data, views, encoder = self._data, self._views, self._model.encoder
+        with progress("caching features", len(data.learnt) * self.fixed + len(data.val)) as bar:
+            features = FeatureCache(cache, bar.update)
+            how = (data.preprocess, self._precision)
+            self._train_views = joined_grids(features, encoder, data.groups, views, *how)
+            self._val_grids = grids(features, encoder, [photo.path for photo in data.val], views, PLAIN_VIEW, *how)
+
+    def shown(self, order: EpochOrder) -> Iterator[Seen]:
+        chosen = order.views(len(self._data.learnt), self.fixed)
+        for indices in order:
+            rows = np.stack([self._train_views[chosen[index]][index] for index in indices])  # (N, L, C) float16
+            yield Seen(indices, torch.from_numpy(rows).float(), chosen[indices])
+
+    def features(self, inputs: Tensor) -> Tensor:
+        return self._model.encoder.projection(inputs)  # type: ignore[no-any-return]
+
+    def encoded_val(self, backend: TorchEngine) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
+        for start in range(0, len(self._data.val), EVALUATION_BATCH):
+            grid = torch.from_numpy(self._val_grids[start : start + EVALUATION_BATCH].astype(np.float32))  # (N, L, C)
+            yield self._data.val[start : start + EVALUATION_BATCH], backend.encode_grid(grid)
+
+
+class _Photos:
+    """The backbone learns, so photos and not grids are what a step takes."""
+
+    def __init__(self, config: TrainConfig, model: CaptionNetwork, data: TrainingData) -> None:
+        self._config, self._model, self._data = config, model, data
+
+    def prepare(self, cache: Path) -> None:
+        """Photos are read as they come, so there is nothing to cache."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        return self._model.encoder(inputs.to(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+    def encoded_val(self, backend: TorchEngine) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
+        return encoded_photos(backend, self._data.val, self._data.preprocess)
+
+
+class PhotosAnew(_Photos):
+    """Photos that are augmented anew in every epoch."""
+
+    fixed = 0
+
+    def shown(self, order: EpochOrder) -> Iterator[Seen]:
+        photos, preprocess, how = self._data.paths, self._data.preprocess, self._config.augmentation
+        for indices in order:
+            images = [
+                np.asarray(random_view(load_image(photos[index], preprocess), order.rng(int(index)), how))
+                for index in indices
+            ]  # (S, S, 3) each
+            yield Seen(indices, torch.from_numpy(normalize(np.stack(images), preprocess)))  # (N, 3, S, S)
+
+
+class PhotosInViews(_Photos):
+    """Photos in fixed views, one of each drawn for an epoch."""
+
+    def __init__(self, config: TrainConfig, model: CaptionNetwork, data: TrainingData, views: FixedViews) -> None:
+        super().__init__(config, model, data)
+        self._views, self.fixed = views, views.count
+
+    def shown(self, order: EpochOrder) -> Iterator[Seen]:
+        photos = self._data.paths
+        chosen = order.views(len(photos), self.fixed)
+        for indices in order:
+            paths = [photos[index] for index in indices]
+            images = self._views.images(paths, chosen[indices].tolist(), self._data.preprocess)  # (N, 3, S, S)
+            yield Seen(indices, torch.from_numpy(images), chosen[indices])
+
+
+class MirroredPhotos(_Photos):
+    """Some ``photos`` in fixed views that are drawn for each batch and, with flips, mirrored half of the time.
+
+    So as many views again cost a teacher nothing that mirrors its maps. Other features know nothing of a mirrored view.
+    """
+
+    fixed = 0
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: CaptionNetwork,
+        data: TrainingData,
+        views: FixedViews,
+        photos: Sequence[Path],
+    ) -> None:
+        super().__init__(config, model, data)
+        self._views, self._photos = views, photos
+
+    def shown(self, order: EpochOrder) -> Iterator[Seen]:
+        for indices in order:
+            yield self.drawn(indices, order.rng(int(indices[0])))
+
+    def drawn(self, indices: NDArray[np.int64], rng: np.random.Generator) -> Seen:
+        """Views of N photos, drawn at random."""
+        views = rng.integers(self._views.count, size=len(indices))
+        mirrored = rng.random(len(indices)) < (0.5 if self._config.flip else 0)
+        paths = [self._photos[index] for index in indices]
+        images = self._views.images(paths, views.tolist(), self._data.preprocess)  # (N, 3, S, S)
+        return Seen(indices, torch.from_numpy(turned(images, mirrored)), views, mirrored)
+
+
+def turned(images: FloatArray, which: NDArray[np.bool_]) -> FloatArray:
+    """Photos (N, 3, S, S), mirrored where ``which`` (N,) says so."""
+    return np.where(which[:, None, None, None], images[..., ::-1], images)

@@ -16,46 +16,15 @@ from torch import nn
 from edgecap.architectures.network import CaptionNetwork
 from edgecap.metrics.split import EVALUATION_BATCH
 from edgecap.training.config import Distillation, TrainConfig
-from edgecap.training.sources.batches import Batch, EpochOrder, TeacherTensors, captions_of
-from edgecap.training.sources.source import Photos, TrainingData
+from edgecap.training.sources.batches import Batch, EpochOrder, TeacherTensors
+from edgecap.training.sources.source import Source
+from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.sources.views import MirroredPhotos
 from edgecap.training.stages.losses import Term
 from edgecap.training.stages.stage import TrainingStage, Validation
-from edgecap.training.teachers import TeacherFeatures
 from edgecap.training.teachers.captioner_teacher import CaptionerTeacher
-from edgecap.training.teachers.task_teacher import TaskTeacher
 from edgecap.training.teachers.teacher_cache import TeacherCache
 from edgecap.training.teachers.teacher_head import TeacherHead
-
-
-def _tensors(features: TeacherFeatures) -> TeacherTensors:
-    return TeacherTensors(torch.from_numpy(features.grid), torch.from_numpy(features.pooled))
-
-
-class TaughtPhotos(Photos):
-    """Captioned photos with a teacher's features of the same views."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        model: CaptionNetwork,
-        data: TrainingData,
-        teacher: TeacherCache,
-        task_teacher: TaskTeacher | None = None,
-    ) -> None:
-        super().__init__(config, model, data, task_teacher)
-        self._teacher = teacher
-
-    def prepare(self, cache: Path) -> None:
-        self._teacher.prepare(cache)
-
-    def batches(self, order: EpochOrder) -> Iterator[Batch]:
-        data, config = self._data, self._config
-        for indices in order:
-            images, features = self._teacher.views_of(
-                indices, order.rng(int(indices[0])), data.preprocess, flip=config.flip
-            )
-            captions = captions_of(data.learnt, indices, data.vocabulary, config)
-            yield Batch(indices, torch.from_numpy(images), captions, _tensors(features))
 
 
 class DistillationStage(TrainingStage):
@@ -74,9 +43,11 @@ class DistillationStage(TrainingStage):
     ) -> None:
         super().__init__("distillation", options, config, model, data)
         self._teacher, self._head = teacher, head
+        views = MirroredPhotos(config, model, data, teacher.views, teacher.paths)
+        self._source = Source(data, views, None, teacher)
 
     def prepare(self, cache: Path) -> None:
-        self._teacher.prepare(cache)
+        self._source.prepare(cache)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         parameters = [*self._head.parameters(), *self.model.encoder.projection.parameters()]
@@ -87,16 +58,11 @@ class DistillationStage(TrainingStage):
         return EpochOrder(self.config.seed, self.number, epoch, size, count, first, self.share)
 
     def batches(self, order: EpochOrder) -> Iterator[Batch]:
-        nothing = torch.empty(0, 0, 0, dtype=torch.int64)
-        for indices in order:
-            images, features = self._teacher.views_of(
-                indices, order.rng(int(indices[0])), self.data.preprocess, flip=self.config.flip
-            )
-            yield Batch(indices, torch.from_numpy(images), nothing, _tensors(features))
+        return self._source.batches(order)
 
     def loss(self, batch: Batch, done: float) -> list[Term]:
         assert batch.teacher is not None  # batches() gives all of them one
-        features = self.model.encoder(batch.inputs.to(memory_format=torch.channels_last))  # (N, L, D)
+        features = self._source.views.features(batch.inputs)  # (N, L, D)
         return self._head.terms(features, batch.teacher, spatial=1.0, pooled=self.options.pooled)
 
     def finish(self) -> str | None:

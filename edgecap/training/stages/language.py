@@ -12,8 +12,9 @@ from torch import Tensor
 from edgecap.architectures.network import CaptionNetwork
 from edgecap.data.sentences import load_sentences
 from edgecap.training.config import Language, TrainConfig
-from edgecap.training.sources.batches import Batch, EpochOrder, pad_captions
-from edgecap.training.sources.source import TrainingData
+from edgecap.training.sources.batches import Batch, EpochOrder
+from edgecap.training.sources.captions import pad_captions
+from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.stages.losses import Term, caption_terms
 from edgecap.training.stages.stage import TrainingStage, Validation
 

@@ -16,8 +16,10 @@ from edgecap.architectures.network import CaptionNetwork, several
 from edgecap.metrics.cider import CiderD
 from edgecap.runtime.bundle.vocabulary import END, Vocabulary
 from edgecap.training.config import SelfCritical, TrainConfig
-from edgecap.training.sources.batches import Batch, pad_ids
-from edgecap.training.sources.source import Source, TrainingData
+from edgecap.training.sources.batches import Batch
+from edgecap.training.sources.captions import pad_ids
+from edgecap.training.sources.source import Source
+from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.stages.losses import Term
 from edgecap.training.stages.stage import CaptionStage
 
@@ -70,7 +72,7 @@ class SelfCriticalStage(CaptionStage):
     def loss(self, batch: Batch, done: float) -> list[Term]:
         """The first term's mean is the negative reward; its gradient is that of the second."""
         model, vocabulary = self.model, self.data.vocabulary
-        features = self.source.features(batch.inputs)  # (N, L, D)
+        features = self.source.views.features(batch.inputs)  # (N, L, D)
         model.decoder.eval()  # captions are drawn as they will be decoded, without dropout
         drawn = draw_captions(model, features.detach(), vocabulary, self.options.samples, self.config.max_words)
         model.decoder.train()

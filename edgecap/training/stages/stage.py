@@ -20,10 +20,11 @@ from edgecap.metrics import Scores
 from edgecap.metrics.split import decode_batches, score_split
 from edgecap.runtime.engines.engine import Encoded
 from edgecap.training.config import Stage, TrainConfig
-from edgecap.training.sources.batches import Batch, EpochOrder, by_caption_count, pad_captions
-from edgecap.training.sources.source import Source, TrainingData
+from edgecap.training.sources.batches import Batch, EpochOrder
+from edgecap.training.sources.captions import by_caption_count, pad_captions
+from edgecap.training.sources.source import Source
+from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.stages.losses import SoftTargets, Term, caption_terms, joined
-from edgecap.training.teachers.task_teacher import TaskTeacher
 from edgecap.training.teachers.teacher_head import TeacherHead
 
 EncodedPhotos = tuple[Sequence[CaptionedPhoto], Encoded]
@@ -118,10 +119,9 @@ class CaptionStage(TrainingStage):
         data: TrainingData,
         source: Source,
         head: TeacherHead | None = None,
-        task_teacher: TaskTeacher | None = None,
     ) -> None:
         super().__init__(name, options, config, model, data)
-        self.source, self.head, self.task_teacher = source, head, task_teacher
+        self.source, self.head, self.task_teacher = source, head, source.task_teacher
         # Chosen is what will be used: greedy captions rank the epochs of a run otherwise than beam search does.
         self.decoding = default_generation(data.vocabulary).options(data.vocabulary)
 
@@ -138,8 +138,8 @@ class CaptionStage(TrainingStage):
         return self.source.batches(order)
 
     def loss(self, batch: Batch, done: float) -> list[Term]:
-        features = self.source.features(batch.inputs)  # (N, L, D)
-        known = self.source.task_features(batch) if self.task_teacher else []  # (N, L, D) each
+        features = self.source.views.features(batch.inputs)  # (N, L, D)
+        known = self.source.task_features(batch)  # (N, L, D) each
         terms = joined(
             [
                 self._word_terms(features[rows], captions, [each[rows] for each in known])
@@ -166,7 +166,7 @@ class CaptionStage(TrainingStage):
     def validate(self) -> Validation:
         backend = TorchEngine(self.model, autocast=self.config.precision == "bf16")
         losses: list[Term] = []
-        encoded = self._measured(self.source.encoded_val(backend), losses)
+        encoded = self._measured(self.source.views.encoded_val(backend), losses)
         captions = decode_batches(backend, encoded, self.data.vocabulary, self.decoding)
         scores = score_split(self.data.val, captions, self.data.vocabulary)
         loss = sum(term.total.item() for term in losses) / sum(term.over for term in losses)

@@ -25,6 +25,7 @@ from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.config import TrainConfig
 from edgecap.training.progress import progress
 from edgecap.training.sources.feature_cache import FeatureCache
+from edgecap.training.sources.fixed_views import FixedViews
 from edgecap.training.sources.grids import JoinedRows, joined_grids
 
 
@@ -73,12 +74,8 @@ class TaskTeacher:
         """Compute the grids of some views of photos that are not cached yet, once for all members of one backbone."""
         with progress("caching task teachers", sum(map(len, groups)) * views * len(self._encoders)) as bar:
             arrays = FeatureCache(cache, bar.update)
-            self._grids = {
-                key: [
-                    joined_grids(arrays, encoder, groups, view, self.preprocess, self._config) for view in range(views)
-                ]
-                for key, encoder in self._encoders.items()
-            }
+            how = (FixedViews.of(self._config, views), self.preprocess, self._config.precision)
+            self._grids = {key: joined_grids(arrays, encoder, groups, *how) for key, encoder in self._encoders.items()}
 
     @torch.no_grad()
     def cached(self, indices: NDArray[np.int64], views: NDArray[np.int64]) -> list[Tensor]:

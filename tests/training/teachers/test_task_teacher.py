@@ -26,8 +26,12 @@ from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.engines.engine import Arrays, Encoded
 from edgecap.training.config import TrainConfig
 from edgecap.training.run import train_run
-from edgecap.training.sources.batches import EpochOrder, pad_captions
-from edgecap.training.sources.source import PhotosInViews, TrainingData
+from edgecap.training.sources.batches import EpochOrder
+from edgecap.training.sources.captions import Captions, pad_captions
+from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.source import Source
+from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.sources.views import PhotosInViews
 from edgecap.training.stages.losses import SoftTargets
 from edgecap.training.teachers.task_teacher import TaskTeacher
 
@@ -186,7 +190,8 @@ def test_a_fixed_view_is_what_its_cached_features_are_of(
     student = CaptionModel(preset_dims("base", len(vocabulary)))
     train = dataset.split("train")
     data = TrainingData(train[:6], (), vocabulary, preprocess_config(student.dims), train[6:9])
-    source = PhotosInViews(config, student, data, teacher)
+    views = PhotosInViews(config, student, data, FixedViews.of(config, config.task_views))
+    source = Source(data, views, Captions(data.learnt, vocabulary, config.max_words), task_teacher=teacher)
     source.prepare(tmp_path)
     for batch in source.batches(EpochOrder(1, 1, 0, 4, 9)):
         live = teacher.live(batch.inputs, data.preprocess)
@@ -194,12 +199,29 @@ def test_a_fixed_view_is_what_its_cached_features_are_of(
             torch.testing.assert_close(cached, seen, rtol=1e-2, atol=1e-2)  # cached as float16
 
 
-def test_what_task_views_cannot_be_had_with(tmp_path: Path) -> None:
+def test_task_views_are_for_task_teachers() -> None:
     with pytest.raises(ConfigError, match="task_views need task_teachers"):
         TrainConfig(task_views=2)
-    with pytest.raises(ConfigError, match="task_views cannot be had beside a teacher's alpha or spatial"):
-        TrainConfig(task_views=2, task_teachers="a", teacher="efficientnet-lite0")
-    assert TrainConfig(task_views=2, task_teachers="a", teacher="efficientnet-lite0", alpha=0).task_views == 2
+
+
+def test_a_teacher_and_task_teachers_know_the_same_views(
+    paths: list[Path], dataset: CaptionDataset, tmp_path: Path
+) -> None:
+    """With features of its own of the views that the photos come in; without these, of its own views."""
+    overrides = {
+        **PLAIN,
+        "teacher": f"captioner:{paths[0]}",
+        "alpha": 0.5,
+        "spatial": 0.1,
+        "task_teachers": str(paths[1]),
+        "frozen.epochs": 0,
+        "end_to_end.epochs": 1,
+    }
+    for views, files in ((0, 2 + 1), (2, 2 + 2)):  # the teacher's two views and val; or two views of each teacher's
+        folder = tmp_path / str(views)
+        train_run(dataset, folder, overrides={**overrides, "task_views": views}, say=lambda line: None)
+        assert len(list((folder / "cache").glob("*.npy"))) == files
+        assert [row["stage"] for row in log_rows(folder) if row["loss"]] == ["end_to_end"] * 4
 
 
 def test_photos_need_a_teacher_to_be_captioned(tmp_path: Path) -> None:

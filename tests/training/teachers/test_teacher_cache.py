@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_dataset import write_photos
 
+from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.training.config import TrainConfig
+from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.sources.views import MirroredPhotos, turned
 from edgecap.training.teachers import TeacherFeatures
-from edgecap.training.teachers.teacher_cache import TeacherCache, mirrored
+from edgecap.training.teachers.teacher_cache import TeacherCache, turned_maps
 
 PHOTOS, VAL_PHOTOS = 12, 3
 TEACHERS = PreprocessConfig((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -55,9 +61,28 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def cache_of(teacher: PoolingTeacher, paths: Sequence[Path], folder: Path, config: TrainConfig) -> TeacherCache:
-    cache = TeacherCache(teacher, paths[:PHOTOS], paths[PHOTOS:], config)
+    views = FixedViews.of(config, config.teacher_views, flip=False)
+    cache = TeacherCache(teacher, paths[:PHOTOS], paths[PHOTOS:], views)
     cache.prepare(folder)
     return cache
+
+
+def views_of(
+    cache: TeacherCache,
+    indices: NDArray[np.int64],
+    rng: np.random.Generator,
+    preprocess: PreprocessConfig,
+    *,
+    flip: bool,
+) -> tuple[FloatArray, TeacherFeatures]:
+    """Views of N photos drawn at random, preprocessed so: images, and the teacher's features of them."""
+    data = TrainingData((), (), Vocabulary(SPECIAL_TOKENS), preprocess)
+    nobody: Any = None  # no model sees the photos
+    photos = MirroredPhotos(replace(CONFIG, flip=flip), nobody, data, cache.views, cache.paths)
+    seen = photos.drawn(indices, rng)
+    assert seen.views is not None
+    features = cache.of(indices, seen.views, seen.mirrored)
+    return seen.inputs.numpy(), TeacherFeatures(features.grid.numpy(), features.pooled.numpy())
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +116,7 @@ def test_features_are_of_the_images_beside_them(
     cache: TeacherCache, paths: list[Path], preprocess: PreprocessConfig
 ) -> None:
     indices = np.tile(np.arange(PHOTOS), 3)
-    images, features = cache.views_of(indices, np.random.default_rng(1), preprocess, flip=True)
+    images, features = views_of(cache, indices, np.random.default_rng(1), preprocess, flip=True)
     assert images.shape == (36, 3, 224, 224) and features.grid.shape == (36, 49, 3)
     assert images.dtype == features.grid.dtype == features.pooled.dtype == np.float32
     assert_features_of(features, as_teachers(images, preprocess), paths)
@@ -102,11 +127,11 @@ def test_features_are_of_the_images_beside_them(
 def test_images_are_the_students_of_the_photo_asked_for(cache: TeacherCache, paths: list[Path]) -> None:
     """As it is, mirrored or cropped: the first view is among a few draws, and its mirror image."""
     photo = plain(paths[5:6], STUDENTS)[0]
-    drawn, _ = cache.views_of(np.full(24, 5), np.random.default_rng(1), STUDENTS, flip=True)
+    drawn, _ = views_of(cache, np.full(24, 5), np.random.default_rng(1), STUDENTS, flip=True)
     same = [np.array_equal(image, photo) for image in drawn]
     turned = [np.array_equal(image, photo[..., ::-1]) for image in drawn]
     assert 0 < sum(same) < 12 and 0 < sum(turned) < 12
-    unturned, _ = cache.views_of(np.full(24, 5), np.random.default_rng(1), STUDENTS, flip=False)
+    unturned, _ = views_of(cache, np.full(24, 5), np.random.default_rng(1), STUDENTS, flip=False)
     assert len({image.tobytes() for image in unturned}) == 3  # the fixed views, none of them mirrored
     assert any(np.array_equal(image, photo) for image in unturned)
     assert not any(np.array_equal(image, photo[..., ::-1]) for image in unturned)
@@ -114,14 +139,14 @@ def test_images_are_the_students_of_the_photo_asked_for(cache: TeacherCache, pat
 
 def test_the_same_random_numbers_give_the_same_views(cache: TeacherCache) -> None:
     indices = np.array([3, 1, 4])
-    one, two, other = (cache.views_of(indices, np.random.default_rng(seed), TEACHERS, flip=True) for seed in (1, 1, 2))
+    one, two, other = (views_of(cache, indices, np.random.default_rng(seed), TEACHERS, flip=True) for seed in (1, 1, 2))
     assert np.array_equal(one[0], two[0]) and np.array_equal(one[1].grid, two[1].grid)
     assert not np.array_equal(one[0], other[0])
 
 
 def test_channels_of_the_first_view_have_mean_0_and_deviation_1(paths: list[Path], tmp_path: Path) -> None:
     one_view = cache_of(PoolingTeacher(), paths, tmp_path, TrainConfig(teacher_views=1))
-    _, features = one_view.views_of(np.arange(PHOTOS), np.random.default_rng(0), TEACHERS, flip=False)
+    _, features = views_of(one_view, np.arange(PHOTOS), np.random.default_rng(0), TEACHERS, flip=False)
     np.testing.assert_allclose(features.grid.mean(axis=(0, 1)), 0, atol=1e-4)
     np.testing.assert_allclose(features.grid.std(axis=(0, 1)), 1, atol=1e-3)
     np.testing.assert_allclose(features.pooled.mean(axis=0), 0, atol=1e-4)
@@ -150,7 +175,7 @@ def test_a_channel_that_is_dead_where_statistics_are_made_stays_bearable(
 ) -> None:
     monkeypatch.setattr("edgecap.training.teachers.teacher_cache._STATISTICS_PHOTOS", PHOTOS - 1)
     one_view = cache_of(OneChannel(), paths, tmp_path, TrainConfig(teacher_views=1))
-    _, features = one_view.views_of(np.arange(PHOTOS), np.random.default_rng(0), TEACHERS, flip=False)
+    _, features = views_of(one_view, np.arange(PHOTOS), np.random.default_rng(0), TEACHERS, flip=False)
     assert np.isfinite(features.grid).all() and (features.grid[:-1, :, 0] == 0).all()
     assert np.abs(features.grid).max() < 100
 
@@ -172,7 +197,7 @@ def test_a_killed_run_does_not_ask_again_for_what_was_done(
     cache_of(third, paths, tmp_path, CONFIG)
     assert third.asked == 0
     for one in (cache, resumed):
-        images, features = one.views_of(np.arange(PHOTOS), np.random.default_rng(2), TEACHERS, flip=True)
+        images, features = views_of(one, np.arange(PHOTOS), np.random.default_rng(2), TEACHERS, flip=True)
         assert_features_of(features, images, paths)
 
 
@@ -196,10 +221,9 @@ def test_features_of_another_recipe_are_not_taken(
 # Mirrored
 
 
-def drawn(seed: int, count: int, side: int) -> tuple[FloatArray, TeacherFeatures]:
+def drawn(seed: int, count: int, side: int) -> tuple[FloatArray, FloatArray]:
     images = np.random.default_rng(seed).standard_normal((count, 3, 2 * side, 2 * side)).astype(np.float32)
-    grid = pooled_map(images, side)
-    return images, TeacherFeatures(grid, grid.mean(axis=1))
+    return images, pooled_map(images, side)
 
 
 WHICH = st.lists(st.booleans(), min_size=1, max_size=4).map(np.array)
@@ -207,16 +231,15 @@ WHICH = st.lists(st.booleans(), min_size=1, max_size=4).map(np.array)
 
 @given(st.integers(0, 999), st.integers(1, 7), WHICH)
 def test_mirrored_maps_are_of_mirrored_images(seed: int, side: int, which: NDArray[np.bool_]) -> None:
-    images, features = drawn(seed, len(which), side)
-    found, of_found = mirrored(images, features, which)
-    for one, image, turned in zip(found, images, which, strict=True):
-        assert np.array_equal(one, image[..., ::-1] if turned else image)
-    np.testing.assert_allclose(of_found.grid, pooled_map(found, side), atol=1e-6)
-    assert np.array_equal(of_found.pooled, features.pooled)
+    images, grid = drawn(seed, len(which), side)
+    found = turned(images, which)
+    for one, image, mirrored in zip(found, images, which, strict=True):
+        assert np.array_equal(one, image[..., ::-1] if mirrored else image)
+    np.testing.assert_allclose(turned_maps(grid, which), pooled_map(found, side), atol=1e-6)
 
 
 @given(st.integers(0, 999), st.integers(1, 7), WHICH)
 def test_mirrored_twice_is_as_it_was(seed: int, side: int, which: NDArray[np.bool_]) -> None:
-    images, features = drawn(seed, len(which), side)
-    again, of_again = mirrored(*mirrored(images, features, which), which)
-    assert np.array_equal(again, images) and np.array_equal(of_again.grid, features.grid)
+    images, grid = drawn(seed, len(which), side)
+    assert np.array_equal(turned(turned(images, which), which), images)
+    assert np.array_equal(turned_maps(turned_maps(grid, which), which), grid)
