@@ -19,7 +19,7 @@ from edgecap.runtime.bundle.regular_file import read_regular
 from edgecap.training.config_document import build
 
 # Beyond these a number is a slip: no training wants it, and its memory or time would not be there.
-MAX_EPOCHS, MAX_RATE, MAX_BATCH, MAX_VIEWS, MAX_SAMPLES = 10_000, 10.0, 65_536, 1_000, 100
+MAX_EPOCHS, MAX_RATE, MAX_BATCH, MAX_VIEWS, MAX_SAMPLES, MAX_WORKERS = 10_000, 10.0, 65_536, 1_000, 100, 256
 MAX_TOML_BYTES = 2**20
 MAX_PSEUDO_CAPTIONS = 5  # as many as the beam that they come from has hypotheses
 
@@ -120,6 +120,7 @@ class TrainConfig:
     keep_aspect: bool = False  # random crops keep the same share of both sides
     views: int = 4  # cached augmented views of each photo for stages on a frozen backbone
     precision: str = "auto"  # of the matrix products while training: bf16 | fp32 | auto, as precision.py decides
+    workers: int = 0  # threads that read photos; 0: as many as cores are to spare, at most 4. Results are the same
     checkpoint_every: int = 50  # steps: what a killed run loses at most
     label_smoothing: float = 0.0  # share of every target's probability that goes to all words alike
     # none | efficientnet-lite0 (-lite1, -lite2, -lite3) | clip:NAME-OR-FOLDER | captioner:FILE (a checkpoint; or a
@@ -166,6 +167,7 @@ class TrainConfig:
             "activation must be relu or leaky_relu": self.activation in ("relu", "leaky_relu"),
             "activation leaky_relu is for presets base and tiny": self.activation == "relu" or self.preset != "plus",
             "precision must be auto, bf16 or fp32": self.precision in ("auto", "bf16", "fp32"),
+            f"workers must be in [0, {MAX_WORKERS}]": 0 <= self.workers <= MAX_WORKERS,
             "label_smoothing and ema must be in [0, 1)": all(
                 0 <= share < 1 for share in (self.label_smoothing, self.ema)
             ),
@@ -212,9 +214,9 @@ class TrainConfig:
 
     def continues(self, begun: TrainConfig, stages: int) -> bool:
         """Whether a run of ``begun``, the first ``stages`` of whose stages have begun, may go on with this one."""
-        later = list(self.stages())[stages:]
+        free = [*list(self.stages())[stages:], "workers"]  # how photos are read changes nothing of them
         ours, theirs = self.to_json(), begun.to_json()
-        return all(ours[name] == theirs[name] for name in ours if name not in later)
+        return all(ours[name] == theirs[name] for name in ours if name not in free)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

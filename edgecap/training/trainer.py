@@ -33,6 +33,7 @@ from edgecap.training.progress import progress
 from edgecap.training.sources.batches import Batch, made_ahead
 from edgecap.training.sources.pseudo_captions import with_pseudo_captions
 from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.sources.workers import resolved_workers
 from edgecap.training.stages.stage import CaptionStage, TrainingStage
 from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
 from edgecap.training.teachers.task_teacher import task_teacher
@@ -73,7 +74,8 @@ class Trainer:
         self.device = self.processes.device
         self.precision = resolved_precision(config.precision, self.device)
         # What is worked with here; a checkpoint keeps what was asked for, which may come to something else elsewhere.
-        taught = replace(taught or config, precision=self.precision.name)
+        workers = resolved_workers(config.workers, self.device)
+        taught = replace(taught or config, precision=self.precision.name, workers=workers)
         self.config, self.folder = config, folder
         self.say = say if self.processes.first else lambda line: None
         dataset.check_held_out()

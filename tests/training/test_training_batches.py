@@ -179,8 +179,8 @@ def test_batches_made_ahead_keep_order_and_errors() -> None:
 
     made: list[int] = []
     with pytest.raises(ImageError, match=r"x\.jpg"):
-        for number in made_ahead(numbers()):  # type: ignore[arg-type]
-            made.append(number)  # type: ignore[arg-type]
+        for number in made_ahead(numbers()):
+            made.append(number)
     assert made == [0, 1, 2, 3, 4]
 
 

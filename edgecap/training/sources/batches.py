@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+Made = TypeVar("Made")
 
 
 class TeacherTensors(NamedTuple):
@@ -76,7 +78,7 @@ class EpochOrder:
         return self.rng(photos).integers(count, size=photos)
 
 
-def made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+def made_ahead(batches: Iterator[Made]) -> Iterator[Made]:
     """The same batches, each made in a thread while the one before it is learnt."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         following = pool.submit(next, batches, None)

@@ -14,6 +14,7 @@ from edgecap.data.augmentation import Augmentation, cached_view
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.training.config import TrainConfig
+from edgecap.training.sources.workers import in_order
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,24 @@ class FixedViews:
     count: int
     augmentation: Augmentation
     seed: int
+    workers: int = 1  # threads that read photos
 
     @classmethod
     def of(cls, config: TrainConfig, count: int, *, flip: bool = True) -> FixedViews:
         """As a configuration augments; without ``flip`` none is mirrored, as whoever shows them will do it."""
         augmentation = config.augmentation if flip else replace(config.augmentation, flip=False)
-        return cls(count, augmentation, config.seed)
+        return cls(count, augmentation, config.seed, config.workers)
 
     def images(self, paths: Sequence[Path], views: Iterable[int], preprocess: PreprocessConfig) -> FloatArray:
         """A view of each of N photos, (N, 3, S, S) float32. Raises ``ImageError`` naming one that cannot be read."""
-        images = []
-        for path, view in zip(paths, views, strict=True):
+
+        def image(of: tuple[Path, int]) -> FloatArray:
+            path, view = of
             rng = np.random.default_rng((self.seed, view, zlib.crc32(path.name.encode())))
-            images.append(np.asarray(cached_view(load_image(path, preprocess), view, rng, self.augmentation)))
-        return normalize(np.stack(images), preprocess)  # (S, S, 3) each -> (N, 3, S, S)
+            pixels = np.asarray(cached_view(load_image(path, preprocess), view, rng, self.augmentation))  # (S, S, 3)
+            return normalize(pixels[np.newaxis], preprocess)  # (1, 3, S, S)
+
+        return np.concatenate(in_order(image, list(zip(paths, views, strict=True)), self.workers))
 
     def recipe(self, paths: Sequence[Path], preprocess: PreprocessConfig) -> list[Any]:
         """All that the views of some photos depend on, for the name of what is cached of them."""

@@ -29,6 +29,7 @@ from edgecap.training.sources.feature_cache import FeatureCache, Features
 from edgecap.training.sources.fixed_views import FixedViews
 from edgecap.training.sources.grids import JoinedRows, grids, joined_grids
 from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.sources.workers import in_order
 
 
 class Seen(NamedTuple):
@@ -114,12 +115,14 @@ class PhotosAnew(_Photos):
 
     def shown(self, order: EpochOrder) -> Iterator[Seen]:
         photos, preprocess, how = self._data.paths, self._data.preprocess, self._config.augmentation
+
+        def image(index: int) -> FloatArray:
+            pixels = np.asarray(random_view(load_image(photos[index], preprocess), order.rng(index), how))  # (S, S, 3)
+            return normalize(pixels[np.newaxis], preprocess)  # (1, 3, S, S)
+
         for indices in order:
-            images = [
-                np.asarray(random_view(load_image(photos[index], preprocess), order.rng(int(index)), how))
-                for index in indices
-            ]  # (S, S, 3) each
-            yield Seen(indices, torch.from_numpy(normalize(np.stack(images), preprocess)))  # (N, 3, S, S)
+            images = np.concatenate(in_order(image, indices.tolist(), self._config.workers))  # (N, 3, S, S)
+            yield Seen(indices, torch.from_numpy(images))
 
 
 class PhotosInViews(_Photos):

@@ -29,9 +29,9 @@ def with_teachers(config: TrainConfig, train: Callable[[Path], Path]) -> TrainCo
 
 
 def shared_options(config: TrainConfig) -> dict[str, Any]:
-    """What a teacher has in common with its student: the seed, the words that they know, and the sentences."""
+    """What a teacher has in common with its student: seed, words that they know, sentences, who reads photos."""
     text = {"language.text": config.language.text} if config.language.text else {}
-    return {"seed": config.seed, "min_count": config.min_count, **text}
+    return {"seed": config.seed, "min_count": config.min_count, "workers": config.workers, **text}
 
 
 def _file(name: str) -> Path:

@@ -97,8 +97,8 @@ def test_what_names_no_configuration_stays_as_it_is() -> None:
     assert with_teachers(config, lambda file: pytest.fail(str(file))) == config
 
 
-def test_student_and_teacher_share_seed_words_and_sentences() -> None:
-    assert shared_options(TrainConfig(seed=3, min_count=2)) == {"seed": 3, "min_count": 2}
+def test_student_and_teacher_share_seed_words_and_workers() -> None:
+    assert shared_options(TrainConfig(seed=3, min_count=2, workers=5)) == {"seed": 3, "min_count": 2, "workers": 5}
 
 
 def test_a_configuration_that_is_not_there_is_named(dataset: CaptionDataset, tmp_path: Path) -> None:
