@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+WEIGHTS, STEPS = "weights.", "steps"  # what a resumed run finds them by
 
 
 class AveragedWeights:
@@ -14,33 +16,35 @@ class AveragedWeights:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._model, self._decay = model, decay
-        self._steps = 0
-        self._average: dict[str, Tensor] = {}
+        self._average: AveragedModel | None = None  # none before the first step
 
-    @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after a step. The first ones count less long: no average of a start remains."""
-        if not self._decay:
-            return
-        current = self._model.state_dict()
-        if not self._average:
-            self._average = {name: tensor.clone() for name, tensor in current.items()}
-        self._steps += 1
-        decay = min(self._decay, self._steps / (self._steps + 9))
-        for name, average in self._average.items():
-            if average.is_floating_point():
-                average.lerp_(current[name], 1 - decay)
-            else:
-                average.copy_(current[name])
+        """Take in the weights after a step."""
+        if self._decay:
+            if self._average is None:
+                self._average = self._begun()
+            self._average.update_parameters(self._model)
+
+    def _begun(self) -> AveragedModel:
+        return AveragedModel(self._model, multi_avg_fn=self._take_in, use_buffers=True)
+
+    def _take_in(self, averages: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        """Move tensors of one type, after ``steps``. The first steps count less long: no average of a start remains."""
+        if averages[0].is_floating_point():
+            decay = min(self._decay, (int(steps) + 1) / (int(steps) + 10))
+            get_ema_multi_avg_fn(decay)(averages, current, steps)  # type: ignore[no-untyped-call]
+        else:  # BatchNorm's count of batches
+            for average, value in zip(averages, current, strict=True):
+                average.copy_(value)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within it the model has the averaged weights."""
-        if not self._average:
+        if self._average is None:
             yield
             return
         current = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
-        self._model.load_state_dict(self._average)
+        self._model.load_state_dict(self._average.module.state_dict())
         try:
             yield
         finally:
@@ -48,22 +52,21 @@ class AveragedWeights:
 
     def adopt(self) -> None:
         """Give the model its averaged weights for good, and start anew: the next stage goes on from them."""
-        if self._average:
-            self._model.load_state_dict(self._average)
-        self._average, self._steps = {}, 0
+        if self._average is not None:
+            self._model.load_state_dict(self._average.module.state_dict())
+        self._average = None
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run needs."""
-        if not self._average:
+        if self._average is None:
             return {}
-        return {"steps": torch.tensor(self._steps), **{f"weights.{name}": t for name, t in self._average.items()}}
+        weights = self._average.module.state_dict()
+        return {STEPS: self._average.n_averaged, **{WEIGHTS + name: tensor for name, tensor in weights.items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Inverse of :meth:`state`. Raises ``ValueError`` for weights of another model."""
+        """Inverse of :meth:`state`. Raises ``RuntimeError`` for weights of another model."""
         if state:
-            self._steps = int(state["steps"])
-            now = self._model.state_dict()
-            stored = {name.removeprefix("weights."): tensor for name, tensor in state.items() if name != "steps"}
-            if {name: t.shape for name, t in stored.items()} != {name: t.shape for name, t in now.items()}:
-                raise ValueError("the averaged weights are not of this model")
-            self._average = {name: tensor.to(now[name].device, copy=True) for name, tensor in stored.items()}
+            self._average = self._begun()
+            self._average.n_averaged.copy_(state[STEPS])
+            stored = {name.removeprefix(WEIGHTS): tensor for name, tensor in state.items() if name != STEPS}
+            self._average.module.load_state_dict(stored)

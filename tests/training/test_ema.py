@@ -138,6 +138,14 @@ def test_a_saved_average_goes_on_where_it_was() -> None:
     assert saved["steps"] == 4 and not torch.equal(saved["weights.0.weight"], average.state()["weights.0.weight"])
 
 
+def test_the_average_of_another_model_is_refused() -> None:
+    model, wider = network(), nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
+    average = AveragedWeights(wider, 0.9)
+    average.update()
+    with pytest.raises(RuntimeError, match=r"size mismatch for 0\.weight"):
+        AveragedWeights(model, 0.9).load_state(average.state())
+
+
 def test_no_state_restores_to_no_average() -> None:
     model = network()
     average = AveragedWeights(model, 0.9)
