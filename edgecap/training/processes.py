@@ -1,7 +1,8 @@
 """One run in several processes, as ``torchrun`` starts them: each learns from its share of every batch.
 
 Losses are divided by the words of the whole batch and gradients are summed, so that the steps are those of one
-process. The processes find each other through ``accelerate``; without torchrun nothing of it is imported.
+process. ``DistributedDataParallel`` takes the mean over processes instead, in which a share with few words would weigh
+as much as one with many, and wants the loss to come of one ``forward``, where a stage calls parts of the model.
 """
 
 from __future__ import annotations
@@ -10,12 +11,9 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
-from torch import Tensor
-
-from edgecap.errors import MissingExtraError
+from torch import Tensor, distributed
 
 _PATIENCE = timedelta(hours=12)  # the others wait while the first one caches features and validates
 
@@ -30,15 +28,14 @@ class Processes:
 
     def __init__(self) -> None:
         self.rank, self.count = rank(), int(os.environ.get("WORLD_SIZE", 1))
-        self._state: Any = None
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        card = torch.cuda.is_available()
+        self.device = torch.device("cuda" if card else "cpu")
         if self.count > 1:
-            try:
-                from accelerate import PartialState
-            except ImportError:
-                raise MissingExtraError("accelerate", "train") from None
-            self._state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
-            self.device = self._state.device
+            if card:
+                self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+                torch.cuda.set_device(self.device)
+            if not distributed.is_initialized():  # a run within a run, of a teacher, is in the same group
+                distributed.init_process_group("nccl" if card else "gloo", timeout=_PATIENCE)
 
     @property
     def first(self) -> bool:
@@ -46,12 +43,10 @@ class Processes:
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, of a tensor on this one's device."""
-        if self.count == 1:
-            return values
-        from accelerate.utils import reduce
-
-        summed: Tensor = reduce(values, "sum")
-        return summed
+        if self.count > 1:
+            values = values.clone()
+            distributed.all_reduce(values)
+        return values
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Give all processes the sum of their gradients, in one exchange."""
@@ -59,7 +54,8 @@ class Processes:
             return
         learning = list(parameters)
         flat = torch.cat([_gradient(parameter).flatten() for parameter in learning])
-        parts = torch.split(self.sum(flat), [parameter.numel() for parameter in learning])
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [parameter.numel() for parameter in learning])
         for parameter, part in zip(learning, parts, strict=True):
             parameter.grad = part.view_as(parameter)
 
@@ -74,8 +70,8 @@ class Processes:
 
     def wait(self) -> None:
         """Until all processes are here."""
-        if self._state is not None:
-            self._state.wait_for_everyone()
+        if self.count > 1:
+            distributed.barrier()
 
 
 def _gradient(parameter: Tensor) -> Tensor:

@@ -14,8 +14,6 @@ from training_runs import log_rows
 
 from edgecap.architectures.checkpoint import load_checkpoint
 
-pytest.importorskip("accelerate", reason="several processes need the extra train")
-
 OPTIONS = ("--preset", "plus", "--frozen-epochs", "2", "--epochs", "0", "--batch-size", "4", "--set", "min_count=1")
 SETTINGS = ("precision=fp32", "backbone_weights=none", "views=1", "dropout=0", "checkpoint_every=3", "ema=0.9")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "edgecap")
