@@ -16,7 +16,7 @@ from edgecap.data.augmentation import Augmentation
 from edgecap.errors import ConfigError, ConfigOptionError, brief
 from edgecap.runtime.bundle.generation import MAX_LENGTH
 from edgecap.runtime.bundle.regular_file import read_regular
-from edgecap.training.config_document import build
+from edgecap.runtime.bundle.typed import read_options
 
 # Beyond these a number is a slip: no training wants it, and its memory or time would not be there.
 MAX_EPOCHS, MAX_RATE, MAX_BATCH, MAX_VIEWS, MAX_SAMPLES, MAX_WORKERS = 10_000, 10.0, 65_536, 1_000, 100, 256
@@ -224,7 +224,12 @@ class TrainConfig:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrainConfig:
         """Check names and types, then build. Raises ``ConfigError`` naming the option."""
-        return build(cls, _without_what_is_gone(document))
+        try:
+            return read_options(cls, _without_what_is_gone(document))
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"training configuration: {error}") from error
 
 
 # Options that lost in benchmarks/ABLATIONS.md and are no more, with the value that means nothing.

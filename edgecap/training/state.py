@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from edgecap.runtime.bundle.typed import read_options
+
 
 @dataclass(frozen=True)
 class Position:
@@ -27,15 +29,10 @@ class Position:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Position:
         """Of a checkpoint's ``training``. Raises ``ValueError``."""
-        try:
-            position = cls(**document)
-        except TypeError as error:
-            raise ValueError(str(error)) from error
-        counts = (position.stage, position.epoch, position.batch, position.step)
-        if not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError("its position must be whole numbers")
-        scores = (position.best_cider_d, 0.0 if position.best_loss is None else position.best_loss)
-        if not all(type(score) in (int, float) and math.isfinite(score) for score in scores):
+        position = read_options(cls, document, "position")
+        if min(position.stage, position.epoch, position.batch, position.step) < 0:
+            raise ValueError("its position must be whole numbers, from 0 on")
+        if not all(map(math.isfinite, (position.best_cider_d, position.best_loss or 0.0))):
             raise ValueError("its best figures must be finite numbers")
         return position
 

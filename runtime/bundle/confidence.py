@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgecap.runtime.bundle.fields import Fields
+from edgecap.runtime.bundle.typed import read
 
 SIGNAL = "mean log-probability a token"
 
@@ -30,11 +31,6 @@ class Calibration:
         """The probability that a caption of this mean log-probability is right."""
         # The logistic function, by a hyperbolic tangent that cannot overflow
         return 0.5 * (1 + math.tanh(0.5 * (self.slope * mean_log_prob + self.intercept)))
-
-    @classmethod
-    def from_json(cls, entry: Fields) -> Calibration:
-        """The entry of a set in ``confidence.json``. Raises ``ValueError``."""
-        return cls(entry.get("slope", float), entry.get("intercept", float), entry.optional("auc", float))
 
 
 @dataclass(frozen=True)
@@ -55,10 +51,9 @@ class Confidence:
         entry = Fields(document, "confidence")
         if (signal := entry.get("signal", str)) != SIGNAL:
             raise ValueError(f"confidence.signal must be {SIGNAL!r}, not {signal!r:.60}")
-        protocol, sets = entry.object("protocol"), entry.object("sets")
+        protocol = entry.object("protocol")
         protocol.get("dataset", str)
         protocol.get("split", str)
         if protocol.get("photos", int) < 1:
             raise ValueError("confidence.protocol.photos must be positive")
-        calibrations = {name: Calibration.from_json(sets.object(name)) for name in document["sets"]}
-        return cls(entry.get("right", str), document["protocol"], calibrations)
+        return read(cls, document, "confidence")

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from edgecap.runtime.bundle.fields import Fields
-
 ENGINES = ("onnx", "tflite")
 PRECISIONS = ("int8", "fp16", "fp32")  # of a graph, the coarsest first
 GRAPH = "graph"  # the role of a file; what the graph is for, its set says
@@ -41,14 +39,6 @@ class TensorSpec:
     dtype: str
     shape: tuple[int | str, ...]
 
-    @classmethod
-    def from_json(cls, entry: Fields) -> TensorSpec:
-        """Inverse of ``asdict``. Raises ``ValueError``."""
-        shape = entry.items("shape")
-        if not all(type(axis) in (int, str) for axis in shape):
-            raise ValueError(f"the shape of {entry.get('name', str)!r} must hold whole numbers and names of axes")
-        return cls(entry.get("name", str), entry.get("dtype", str), tuple(shape))
-
 
 @dataclass(frozen=True)
 class GraphEntry:
@@ -75,19 +65,6 @@ class GraphEntry:
             if len(set(names)) < len(names):
                 raise ValueError(f"a graph lists two tensors of one name among {names}")
 
-    @classmethod
-    def from_json(cls, entry: Fields) -> GraphEntry:
-        """Inverse of ``asdict``. Raises ``ValueError``."""
-        return cls(
-            engine=entry.get("engine", str),
-            precision=entry.get("precision", str),
-            inputs=tuple(TensorSpec.from_json(tensor) for tensor in entry.objects("inputs")),
-            outputs=tuple(TensorSpec.from_json(tensor) for tensor in entry.objects("outputs")),
-            opset=entry.optional("opset", int),
-            ir_version=entry.optional("ir_version", int),
-            signatures=entry.values("signatures", str) if entry.has("signatures") else (),
-        )
-
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -110,17 +87,6 @@ class FileEntry:
             raise ValueError(f"{self.path} is larger than {MAX_BYTES[self.role]} bytes, the most for {self.role!r}")
         if (self.role == GRAPH) != (self.graph is not None):
             raise ValueError(f"{self.path} must say what graph it is" if self.role == GRAPH else f"{self.path} is none")
-
-    @classmethod
-    def from_json(cls, entry: Fields) -> FileEntry:
-        """Inverse of ``asdict``. Raises ``ValueError``."""
-        return cls(
-            path=entry.get("path", str),
-            role=entry.get("role", str),
-            sha256=entry.get("sha256", str),
-            bytes=entry.get("bytes", int),
-            graph=GraphEntry.from_json(entry.object("graph")) if entry.has("graph") else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -145,17 +111,6 @@ class GraphSet:
     def precision(self) -> str:
         """What the set is asked for by: the precision of its graphs, or a word for their mixture."""
         return self.name.removeprefix(f"{self.engine}-")
-
-    @classmethod
-    def from_json(cls, entry: Fields) -> GraphSet:
-        """Inverse of ``asdict``. Raises ``ValueError``."""
-        graphs = entry.object("graphs")
-        return cls(
-            name=entry.get("name", str),
-            engine=entry.get("engine", str),
-            graphs={role: graphs.get(role, str) for role in graphs.names()},
-            passes_gate=entry.optional("passes_gate", bool),
-        )
 
 
 def set_name(engine: str, precision: str) -> str:

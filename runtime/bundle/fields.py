@@ -1,13 +1,13 @@
-"""Typed reading of JSON objects, with errors that name the field."""
+"""JSON objects that no dataclass is made of, read field by field, with errors that name the field."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-T = TypeVar("T", str, int, float, bool)
+from edgecap.runtime.bundle.typed import value_of
 
-_KINDS: dict[type, str] = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+T = TypeVar("T", str, int, float, bool)
 
 
 class Fields:
@@ -34,7 +34,8 @@ class Fields:
 
     def get(self, key: str, kind: type[T]) -> T:
         """The field ``key`` as ``kind``. Raises ``ValueError`` when it is absent or of another type."""
-        return _typed(self._value(key), kind, f"{self._where}.{key}")
+        found: T = value_of(kind, self._value(key), f"{self._where}.{key}")
+        return found
 
     def optional(self, key: str, kind: type[T]) -> T | None:
         """As :meth:`get`, and ``None`` when the field is absent or null."""
@@ -49,7 +50,8 @@ class Fields:
 
     def values(self, key: str, kind: type[T]) -> tuple[T, ...]:
         """The list in the field ``key``, each item of it a ``kind``."""
-        return tuple(_typed(item, kind, f"{self._where}.{key}[{i}]") for i, item in enumerate(self.items(key)))
+        found: tuple[T, ...] = value_of(tuple[kind, ...], self._value(key), f"{self._where}.{key}")  # type: ignore[valid-type]
+        return found
 
     def object(self, key: str) -> Fields:
         """The object in the field ``key``."""
@@ -58,11 +60,3 @@ class Fields:
     def objects(self, key: str) -> list[Fields]:
         """The objects of the list in the field ``key``."""
         return [Fields(item, f"{self._where}.{key}[{i}]") for i, item in enumerate(self.items(key))]
-
-
-def _typed(value: Any, kind: type[T], where: str) -> T:
-    # In Python a bool is an int, in JSON it is not; JSON writes the float 1.0 as 1 as it likes.
-    accepted = (int, float) if kind is float else (kind,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where} must be {_KINDS[kind]}, not {value!r:.40}")
-    return kind(value)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgecap.errors import OptionError
 from edgecap.runtime.arguments import real_number, whole_number
-from edgecap.runtime.bundle.fields import Fields
+from edgecap.runtime.bundle.typed import read
 from edgecap.runtime.bundle.vocabulary import END, Vocabulary
 
 MAX_BEAM = 100
@@ -83,11 +83,4 @@ class GenerationConfig:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> GenerationConfig:
         """Inverse of :meth:`to_json`. Raises ``ValueError``."""
-        entry = Fields(document, "generation")
-        return cls(
-            beam=entry.get("beam", int),
-            length_penalty=entry.get("length_penalty", float),
-            min_length=entry.get("min_length", int),
-            max_length=entry.get("max_length", int),
-            suppressed_tokens=entry.values("suppressed_tokens", str),
-        )
+        return read(cls, document, "generation")

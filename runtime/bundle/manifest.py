@@ -12,6 +12,7 @@ from typing import Any
 from edgecap.runtime.bundle.entries import DOCUMENT_ROLES, FileEntry, GraphEntry, GraphSet
 from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.tasks import ARCHITECTURES, TASKS, Task
+from edgecap.runtime.bundle.typed import read
 
 SCHEMA_VERSION = 2
 DIGEST_KEY = "manifest_sha256"
@@ -110,23 +111,9 @@ class Manifest:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Manifest:
         """Inverse of :meth:`to_json`; other keys are ignored, but are under the digest. Raises ``ValueError``."""
-        entry = Fields(document, "manifest")
-        if entry.get(DIGEST_KEY, str) != digest(document):
+        if Fields(document, "manifest").get(DIGEST_KEY, str) != digest(document):
             raise ValueError(f"its content does not match {DIGEST_KEY}: torn or edited; export or install it again")
-        dims = entry.object("dims")
-        return cls(
-            bundle_id=entry.get("bundle_id", str),
-            name=entry.get("name", str),
-            task=entry.get("task", str),
-            architecture=entry.get("architecture", str),
-            preset=entry.get("preset", str),
-            created_by=entry.get("created_by", str),
-            min_runtime=entry.get("min_runtime", str),
-            dims={name: dims.get(name, int) for name in dims.names()},
-            files=tuple(FileEntry.from_json(file) for file in entry.objects("files")),
-            graph_sets=tuple(GraphSet.from_json(graphs) for graphs in entry.objects("graph_sets")),
-            schema_version=entry.get("schema_version", int),
-        )
+        return read(cls, document, "manifest")
 
 
 def _without_nothing(file: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from edgecap.runtime.bundle.fields import Fields
+from edgecap.runtime.bundle.typed import read
 
 PAD, START, END, UNK = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL_TOKENS = (PAD, START, END, UNK)
@@ -32,16 +32,6 @@ class Detokenizer:
             raise ValueError("a replacement of the detokenizer replaces nothing")
         if math.prod(max(1.0, factor) for factor in growth) > MAX_GROWTH or len(self.final) > MAX_TOKEN:
             raise ValueError(f"the detokenizer makes a sentence more than {MAX_GROWTH} times as long")
-
-    @classmethod
-    def from_json(cls, entry: Fields) -> Detokenizer:
-        """Inverse of ``asdict``. Raises ``ValueError``."""
-        pairs = entry.items("replacements")
-        if not all(isinstance(pair, list) and [type(part) for part in pair] == [str, str] for pair in pairs):
-            raise ValueError("the replacements of the detokenizer must be pairs of strings")
-        return cls(
-            entry.get("capitalize_first", bool), entry.get("final", str), tuple((old, new) for old, new in pairs)
-        )
 
     def __call__(self, tokens: Iterable[str]) -> str:
         """Join ``tokens``: ``["a", "dog"] -> "A dog."``; no tokens give an empty string."""
@@ -112,5 +102,4 @@ class Vocabulary:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Vocabulary:
         """Inverse of :meth:`to_json`. Raises ``ValueError``."""
-        entry = Fields(document, "vocab")
-        return cls(entry.values("tokens", str), Detokenizer.from_json(entry.object("detokenizer")))
+        return read(cls, document, "vocab")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgecap.errors import ImageError
-from edgecap.runtime.bundle.fields import Fields
+from edgecap.runtime.bundle.typed import read
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.formats.exif import orientation
 from edgecap.runtime.photo.not_a_photo import why_not_a_photo
@@ -68,17 +68,7 @@ class PreprocessConfig:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> PreprocessConfig:
         """Inverse of :meth:`to_json`. Raises ``ValueError``."""
-        entry = Fields(document, "preprocess")
-        return cls(
-            mean=_triple(entry.values("mean", float)),
-            std=_triple(entry.values("std", float)),
-            size=entry.get("size", int),
-            resize=entry.get("resize", str),
-            filter=entry.get("filter", str),
-            color=entry.get("color", str),
-            layout=entry.get("layout", str),
-            exif_orientation=entry.get("exif_orientation", bool),
-        )
+        return read(cls, document, "preprocess")
 
 
 def load_image(source: PhotoSource, config: PreprocessConfig) -> Image.Image:
@@ -155,10 +145,3 @@ def normalize(pixels: NDArray[np.uint8], config: PreprocessConfig) -> FloatArray
 def to_tensor(source: PhotoSource, config: PreprocessConfig) -> FloatArray:
     """``source`` as the encoder's input (1, 3, S, S), float32. Raises :class:`~edgecap.errors.ImageError`."""
     return normalize(np.asarray(load_image(source, config))[np.newaxis], config)
-
-
-def _triple(values: tuple[float, ...]) -> Triple:
-    if len(values) != 3:
-        raise ValueError(f"mean and std must be three numbers each, not {len(values)}")
-    red, green, blue = values
-    return red, green, blue

@@ -221,7 +221,7 @@ def retyped(name: str, dtype: torch.dtype) -> Callable[[dict[str, Any], dict[str
         (lambda document, _: document["dims"].update(depth=3), "has broken metadata: .*depth"),
         (lambda document, _: document["dims"].pop("backbone"), "has broken metadata: .*backbone"),
         (lambda document, _: document["dims"].update(backbone="vgg"), "has dims .*unknown backbone 'vgg'"),
-        (lambda document, _: document["dims"].update(hidden_dim="8"), "has dims that no model can have"),
+        (lambda document, _: document["dims"].update(hidden_dim="8"), "dims.hidden_dim must be a whole number"),
         (lambda document, _: document["dims"].update(hidden_dim=-8), "has dims that no model can have"),
         (lambda document, _: document["dims"].update(vocab_size=9), "has 7 words, its dims say 9"),
         (lambda document, _: document["vocabulary"]["tokens"].append("a"), "no token twice"),

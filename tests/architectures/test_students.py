@@ -115,7 +115,7 @@ def test_an_unknown_backbone_or_preset_is_refused() -> None:
 def test_dims_survive_json() -> None:
     for dims in (preset_dims("base", V, activation="leaky_relu"), small_dims()):
         assert ModelDims.from_json(dims.to_json()) == dims
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match=r"unknown option 'dims\.depth'"):
         ModelDims.from_json({**small_dims().to_json(), "depth": 3})
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecap.architectures.dims import IMAGENET_MEAN, IMAGENET_STD, LITE_MEAN, LITE_STD, STRIDE
+from edgecap.runtime.bundle.typed import read_options
 
 ACTIVATIONS = ("relu", "leaky_relu")
 MOST_PROJECTIONS = 16
@@ -49,9 +50,8 @@ class ModelDims:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ModelDims:
-        """Inverse of :meth:`to_json`. Raises ``TypeError`` on missing or unknown fields."""
-        lists = {name: tuple(document[name]) for name in ("projection", "mean", "std") if name in document}
-        return cls(**{**document, **lists})
+        """Inverse of :meth:`to_json`. Raises ``ValueError`` on missing or unknown fields, and such of other types."""
+        return read_options(cls, document, "dims")
 
     def check(self) -> None:
         """Raise ``ValueError`` for what no network is built of."""

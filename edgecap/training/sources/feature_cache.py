@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgecap.runtime.bundle.typed import read_options
 from edgecap.runtime.machine.atomic_write import write_atomically
 
 Features = NDArray[np.float16]  # (photos, ...), memory-mapped
@@ -41,7 +42,7 @@ class FeatureCache:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.npy"
-        if path.exists() and _read(_mark(path)).get("sha256") == _checksum(path):
+        if path.exists() and _read(_mark(path)).sha256 == _checksum(path):
             self.advance(count)
         else:
             self._write(path, count, compute)
@@ -52,7 +53,7 @@ class FeatureCache:
     def _write(self, path: Path, count: int, compute: Callable[[range], NDArray[np.floating[Any]]]) -> None:
         """Compute what is missing. The file gets its name when it is whole; until then a mark says how far it is."""
         partial, mark = path.with_name(path.name + ".partial"), _mark(path)
-        done = _read(mark).get("done", 0) if partial.exists() else 0
+        done = _read(mark).done if partial.exists() else 0
         path.unlink(missing_ok=True)
         array = np.load(partial, mmap_mode="r+") if done else None
         self.advance(done)
@@ -92,12 +93,19 @@ def _mark(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _read(mark: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Mark:
+    """Of a whole array its checksum, of one that is being made how far it is; the default of one that knows neither."""
+
+    done: int = 0
+    sha256: str = ""
+
+
+def _read(mark: Path) -> _Mark:
     try:
-        document = json.loads(mark.read_bytes())
+        return read_options(_Mark, json.loads(mark.read_bytes()))
     except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        return _Mark()
 
 
 def _write(mark: Path, document: dict[str, Any]) -> None:
