@@ -19,10 +19,16 @@ def stderr_to(file: IO[bytes]) -> Iterator[None]:
     process that one of them forks or starts would have no stderr.
     """
     with ExitStack() as stack:
-        if threading.active_count() == 1:
+        if _alone():
             with suppress(OSError):  # there is no stderr
                 stderr = os.dup(_STDERR)
                 stack.callback(os.close, stderr)
                 os.dup2(file.fileno(), _STDERR)
                 stack.callback(os.dup2, stderr, _STDERR)
         yield
+
+
+def _alone() -> bool:
+    """Whether no other thread runs, but for the one by which tqdm looks after its bars, which says nothing."""
+    others = set(threading.enumerate()) - {threading.current_thread()}
+    return all(type(thread).__module__ == "tqdm._monitor" for thread in others)
