@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,16 +15,49 @@ from edgecap.runtime.bundle.generation import MAX_BEAM, MAX_LENGTH, MAX_LENGTH_P
 from edgecap.runtime.loading import AUTO
 from edgecap.runtime.machine.threads import MAX_THREADS
 
+if TYPE_CHECKING:
+    from edgecap.data.mixture import DataSource
+
+
+class DatasetPath(click.Path):
+    """A dataset with its options, ``PATH[,photos=FOLDER][,weight=W]``: an ``edgecap.data.mixture.DataSource``."""
+
+    name = "PATH[,photos=FOLDER][,weight=W]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Wrong options are wrong usage."""
+        from edgecap.data.mixture import DataSource  # not for commands without datasets
+        from edgecap.errors import ConfigError
+
+        try:
+            return DataSource.parse(value) if isinstance(value, str) else value
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 data_option = click.option(
     "--data",
-    type=click.Path(path_type=Path),
-    required=True,
+    type=DatasetPath(),
+    multiple=True,
     envvar="EDGECAP_DATA",
-    help="Captions in Karpathy's JSON, or the folder that holds dataset*.json and images/.  [env: EDGECAP_DATA]",
+    help="A dataset: captions in Karpathy's JSON or in COCO's own, or the folder that holds dataset*.json and images/; "
+    "may be given more than once.  [env: EDGECAP_DATA]",
 )
 photos_option = click.option(
-    "--photos", type=click.Path(path_type=Path), help="Photo folder, if it is not images/ beside the captions file."
+    "--photos",
+    type=click.Path(path_type=Path),
+    help="Photo folder of the only dataset, if it is not images/ beside the captions file.",
 )
+
+
+def with_photos(data: Sequence[DataSource], photos: Path | None) -> list[DataSource]:
+    """The datasets, of which a single one may have its photo folder named apart."""
+    if not data:
+        raise click.UsageError("Missing option '--data'.")
+    if photos is not None and (len(data) > 1 or data[0].photos is not None):
+        raise click.UsageError("--photos is for a single --data: of several say PATH,photos=FOLDER")
+    return [replace(data[0], photos=photos)] if photos is not None else list(data)
+
 
 strict_option = click.option(
     "--strict",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecap.architectures.registry import presets
 from edgecap.cli import fail
-from edgecap.cli.options import data_option, photos_option, strict_option
+from edgecap.cli.options import data_option, photos_option, strict_option, with_photos
 from edgecap.recipes import recipe_names, recipe_path
+
+if TYPE_CHECKING:
+    from edgecap.data.mixture import DataSource
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -32,6 +35,7 @@ def _setting(text: str) -> tuple[str, Any]:
 @click.option("--recipe", type=click.Choice(recipe_names()), help="A configuration by its name, instead of a file.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="TOML file with the options of a run.")
 @click.option("--preset", type=click.Choice(list(presets())), help="Overrides recipe and file, as all that follow.")
+@click.option("--start-from", metavar="FILE", help="A checkpoint to learn on from: its weights, and its words first.")
 @click.option("--backbone-weights", metavar="FILE", help="Weights that the backbone starts from: safetensors.")
 @click.option("--unlabelled", metavar="FOLDER", help="Photos without captions, to distil on as well.")
 @click.option("--task-teachers", metavar="FILES", help="Checkpoints of captioners to learn from, with commas.")
@@ -41,15 +45,21 @@ def _setting(text: str) -> tuple[str, Any]:
 @click.option("--batch-size", type=int, help="Photos in a step, each with all of its captions.")
 @click.option("--seed", type=int, help="Seed of weights, order, crops and dropout.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any option, such as frozen.warmup=0.1.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of cached features, which runs may share.  [default: cache/ in the run folder]",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in the folder, to the result it would have had.")
 def train(
-    data: Path,
+    data: tuple[DataSource, ...],
     photos: Path | None,
     strict: bool,
     output: Path,
     recipe: str | None,
     config_file: Path | None,
     preset: str | None,
+    start_from: str | None,
     backbone_weights: str | None,
     unlabelled: str | None,
     task_teachers: str | None,
@@ -59,11 +69,16 @@ def train(
     batch_size: int | None,
     seed: int | None,
     settings: tuple[str, ...],
+    cache: Path | None,
     resume: bool,
 ) -> None:
     """Train a captioner on a dataset in Karpathy's format (Flickr8k, Flickr30k, COCO) or in COCO's own.
 
     Captions and photos that cannot be used are named, counted and left out.
+
+    Of several datasets, by --data more than once or a list `data` in the file of --config, each is validated apart,
+    and the mean chooses the checkpoint. A weight says how often an epoch has each photo of a dataset:
+    --data flickr8k/ --data coco/,weight=0.5 takes half of the second, drawn anew for each epoch.
 
     A run has up to five stages: the encoder is distilled from a teacher, the decoder learns language from sentences,
     then captions on cached features of the frozen backbone, then everything learns end to end, and last the model's
@@ -75,7 +90,8 @@ def train(
 
     Exit status: 0 trained, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
-    from edgecap.data.karpathy import load_dataset
+    from edgecap.data.mixture import load_mixture
+    from edgecap.training.config import data_of
     from edgecap.training.processes import rank
     from edgecap.training.run import train_run
 
@@ -83,6 +99,7 @@ def train(
         raise click.UsageError("name a --recipe or a --config, not both")
     flags = {
         "preset": preset,
+        "start_from": start_from,
         "backbone_weights": backbone_weights,
         "unlabelled": unlabelled,
         "task_teachers": task_teachers,
@@ -92,14 +109,17 @@ def train(
         "batch_size": batch_size,
         "seed": seed,
     }
+    configuration = recipe_path(recipe) if recipe else config_file
+    sources = data or (data_of(configuration) if configuration else ())
     overrides = {name: value for name, value in flags.items() if value is not None} | dict(map(_setting, settings))
     result = train_run(
-        load_dataset(data, photos, strict=strict, say=fail if rank() == 0 else lambda line: None),
+        load_mixture(with_photos(sources, photos), strict=strict, say=fail if rank() == 0 else lambda line: None),
         output,
-        config_file=recipe_path(recipe) if recipe else config_file,
+        config_file=configuration,
         overrides=overrides,
         resume=resume,
         say=lambda line: click.echo(line, err=True),
+        cache=cache,
     )
     if not result.first:
         return  # of several processes one speaks

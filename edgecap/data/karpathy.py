@@ -32,6 +32,7 @@ class CaptionedPhoto:
     id: str  # the file name, with COCO's subfolder
     path: Path
     captions: tuple[tuple[str, ...], ...]
+    dataset: str = ""  # which of several it is from
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,11 @@ def _document(source: Path) -> dict[str, Any]:
     return document
 
 
-def build_vocabulary(photos: tuple[CaptionedPhoto, ...], min_count: int) -> Vocabulary:
-    """Words that occur ``min_count`` times or more in the captions, the frequent first, then by alphabet."""
+def build_vocabulary(photos: Sequence[CaptionedPhoto], min_count: int, most: int | None = None) -> Vocabulary:
+    """Words that occur ``min_count`` times or more in the captions, the frequent first, then by alphabet.
+
+    With ``most`` that many tokens at most, special ones among them.
+    """
     counts = Counter(token for photo in photos for caption in photo.captions for token in caption)
     kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL_TOKENS]
-    return Vocabulary((*SPECIAL_TOKENS, *sorted(kept, key=lambda word: (-counts[word], word))))
+    return Vocabulary((*SPECIAL_TOKENS, *sorted(kept, key=lambda word: (-counts[word], word)))[:most])

@@ -44,6 +44,14 @@ class Scores:
     meteor: float | None = None
     spice: float | None = None
 
+    @classmethod
+    def mean(cls, scores: Collection[Scores]) -> Scores:
+        """The mean of BLEU, ROUGE-L and CIDEr-D over datasets, each of which counts alike."""
+        count = len(scores)
+        first, second, third, fourth = (sum(one.bleu[n] for one in scores) / count for n in range(4))
+        bleu = first, second, third, fourth
+        return cls(bleu, sum(one.rouge_l for one in scores) / count, sum(one.cider_d for one in scores) / count)
+
     def to_json(self) -> dict[str, float]:
         """Figures times 100, to four decimals, by the names that reports print."""
         figures = {f"BLEU-{order}": value for order, value in enumerate(self.bleu, start=1)}

@@ -82,6 +82,16 @@ def score_split(
     return score(words_of(photos, hypotheses, vocabulary), references_of(photos), extra=extra)
 
 
+def scores_by_dataset(
+    photos: Sequence[CaptionedPhoto], hypotheses: Mapping[str, Hypothesis], vocabulary: Vocabulary
+) -> dict[str, Scores]:
+    """Scores of the photos of each dataset apart, as words that are rare in one are not in another."""
+    apart: dict[str, list[CaptionedPhoto]] = {}
+    for photo in photos:
+        apart.setdefault(photo.dataset, []).append(photo)
+    return {name: score_split(own, hypotheses, vocabulary) for name, own in apart.items()}
+
+
 def quality_of_split(
     photos: Sequence[CaptionedPhoto],
     hypotheses: Mapping[str, Hypothesis],

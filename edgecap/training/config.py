@@ -13,6 +13,7 @@ from typing import Any
 
 from edgecap.architectures.registry import presets
 from edgecap.data.augmentation import Augmentation
+from edgecap.data.mixture import DataSource
 from edgecap.errors import ConfigError, ConfigOptionError, brief
 from edgecap.runtime.bundle.generation import MAX_LENGTH
 from edgecap.runtime.bundle.regular_file import read_regular
@@ -110,7 +111,9 @@ class TrainConfig:
     recalibrate_batchnorm: bool = False  # needed by weights whose BatchNorm statistics are not of photos
     activation: str = "relu"  # of a ShuffleNetV2 backbone
     min_count: int = 5  # a word that occurs less often is <unk>
+    max_vocabulary: int = 0  # so many words at most, special ones among them, the most frequent; 0: all of min_count
     max_words: int = 20  # longer captions are cut for training
+    start_from: str = ""  # a checkpoint that the weights and the first words are taken from, to be learnt on
     batch_size: int = 20  # photos, each with all of its captions
     dropout: float = 0.5
     weight_decay: float = 0.01
@@ -181,6 +184,7 @@ class TrainConfig:
             "alpha, beta and spatial must be finite and not negative": all(
                 0 <= weight < math.inf for weight in (self.alpha, self.beta, self.spatial)
             ),
+            "max_vocabulary must be 0 or at least 5": self.max_vocabulary == 0 or 5 <= self.max_vocabulary < 2**63,
             f"batch_size must be at most {MAX_BATCH:,}": self.batch_size <= MAX_BATCH,
             f"max_words must be at most {MAX_LENGTH}": self.max_words <= MAX_LENGTH,
             f"views, teacher_views and task_views must be at most {MAX_VIEWS}": max(
@@ -232,6 +236,8 @@ class TrainConfig:
             raise ConfigError(f"training configuration: {error}") from error
 
 
+DATA = "data"  # of a TOML file: the datasets, which are no option but what a run is given
+
 # Options that lost in benchmarks/ABLATIONS.md and are no more, with the value that means nothing.
 GONE = {"scheduled_sampling": 0.0, "attention_penalty": 0.0}
 
@@ -246,13 +252,23 @@ def _without_what_is_gone(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def load_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainConfig:
     """The configuration of a TOML file (or the defaults) with ``overrides``, dotted names such as ``frozen.epochs``."""
-    document: dict[str, Any] = {}
-    if path is not None:
-        try:
-            document = tomllib.loads(read_regular(path, MAX_TOML_BYTES).decode("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: is not a readable TOML file: {brief(error)}") from error
-    return changed_config(document, overrides)
+    document = {} if path is None else _toml(path)
+    return changed_config({name: value for name, value in document.items() if name != DATA}, overrides)
+
+
+def data_of(path: Path) -> list[DataSource]:
+    """The datasets that a TOML file names, if any, as its list ``data``. Raises ``ConfigError``."""
+    listed = _toml(path).get(DATA, [])
+    if not isinstance(listed, list):
+        raise ConfigError(f"{path}: data must be a list")
+    return [DataSource.from_toml(one) for one in listed]
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_regular(path, MAX_TOML_BYTES).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not a readable TOML file: {brief(error)}") from error
 
 
 def changed_config(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrainConfig:

@@ -20,9 +20,10 @@ class LogRow:
     learning_rate: float | None = None
     grad_norm: float | None = None  # before clipping
     photos_per_second: float | None = None
-    val_cider_d: float | None = None  # x 100
+    val_cider_d: float | None = None  # x 100; of several datasets the mean, as the next
     val_bleu_4: float | None = None
     val_loss: float | None = None  # cross-entropy per word of val's captions, nats; or distance from a teacher
+    val_datasets: str | None = None  # of several: "coco 61.20 flickr8k 48.91", CIDEr-D x 100 of each
 
 
 class TrainingLog:

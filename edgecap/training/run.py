@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.karpathy import CaptionDataset
+from edgecap.data.mixture import Mixture, Part
 from edgecap.errors import CheckpointError
 from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.training.config import TrainConfig, changed_config, load_config
@@ -21,18 +22,20 @@ CONFIG = "config.json"  # of a run whose teachers are being trained, so that it 
 
 
 def train_run(
-    dataset: CaptionDataset,
+    dataset: CaptionDataset | Mixture,
     folder: Path,
     *,
     config_file: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     resume: bool = False,
     say: Callable[[str], None] = print,
+    cache: Path | None = None,
 ) -> RunResult:
-    """Train in ``folder``; with ``resume`` by its own configuration, unless a file is given, and with ``overrides``.
+    """Train in ``folder``; cached features go there, or to ``cache``, which runs may share.
 
-    Stages that have begun must keep their options. A teacher that is named as a configuration is trained first, in a
-    folder within ``folder``.
+    With ``resume`` by the run's own configuration, unless a file is given, and with ``overrides``: stages that have
+    begun must keep their options. A teacher that is named as a configuration is trained first, in a folder within
+    ``folder``.
 
     Raises ``ConfigError``, ``DataError``, ``ImageError`` or ``CheckpointError``; ``say`` gets lines of progress.
     """
@@ -41,7 +44,8 @@ def train_run(
     if last.exists() and not resume:
         raise CheckpointError(last, "a run is there already: continue it with --resume, or name another folder")
     try:
-        return _train(dataset, folder, config_file, overrides or {}, resume, say)
+        mixture = Mixture((Part(dataset.name, dataset),)) if isinstance(dataset, CaptionDataset) else dataset
+        return _train(mixture, folder, config_file, overrides or {}, resume, say, cache or folder / "cache")
     except OSError as error:
         if error.filename is not None:
             raise
@@ -49,20 +53,21 @@ def train_run(
 
 
 def _train(
-    dataset: CaptionDataset,
+    dataset: Mixture,
     folder: Path,
     config_file: Path | None,
     overrides: Mapping[str, Any],
     resume: bool,
     say: Callable[[str], None],
+    cache: Path,
 ) -> RunResult:
     if resume and config_file is None:
         config = changed_config(_own_config(folder), overrides)
     else:
         config = load_config(config_file, overrides)
-    taught = with_teachers(config, lambda file: _teacher(file, config, dataset, folder, say))
+    taught = with_teachers(config, lambda file: _teacher(file, config, dataset, folder, say, cache))
     resume = resume and not _only_teachers(folder)
-    return Trainer(config, dataset, folder, resume=resume, say=say, taught=taught).run()
+    return Trainer(config, dataset, folder, resume=resume, say=say, taught=taught, cache=cache).run()
 
 
 def _own_config(folder: Path) -> dict[str, Any]:
@@ -77,7 +82,7 @@ def _only_teachers(folder: Path) -> bool:
 
 
 def _teacher(
-    file: Path, config: TrainConfig, dataset: CaptionDataset, folder: Path, say: Callable[[str], None]
+    file: Path, config: TrainConfig, dataset: Mixture, folder: Path, say: Callable[[str], None], cache: Path
 ) -> Path:
     """The checkpoint of a teacher, which is trained as far as it is not yet; it shares the run's cached features."""
     own, run = load_config(file, shared_options(config)), folder / file.stem
@@ -86,9 +91,7 @@ def _teacher(
         with write_atomically(folder / CONFIG) as partial:
             partial.write_text(json.dumps(config.to_json()), encoding="utf-8")
     resume = (run / LAST).exists()
-    trainer = Trainer(
-        own, dataset, run, resume=resume, say=lambda line: say(f"{file.stem}: {line}"), cache=folder / "cache"
-    )
+    trainer = Trainer(own, dataset, run, resume=resume, say=lambda line: say(f"{file.stem}: {line}"), cache=cache)
     checkpoint = trainer.run().checkpoint
     trainer.processes.wait()  # until the first one has written it
     return checkpoint

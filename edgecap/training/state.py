@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 
 from edgecap.runtime.bundle.typed import read_options
 
+DATASETS = "datasets"  # beside the position in a checkpoint: what the run learns from
+
 
 @dataclass(frozen=True)
 class Position:
@@ -29,7 +31,8 @@ class Position:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Position:
         """Of a checkpoint's ``training``. Raises ``ValueError``."""
-        position = read_options(cls, document, "position")
+        where = {name: value for name, value in document.items() if name != DATASETS}
+        position = read_options(cls, where, "position")
         if min(position.stage, position.epoch, position.batch, position.step) < 0:
             raise ValueError("its position must be whole numbers, from 0 on")
         if not all(map(math.isfinite, (position.best_cider_d, position.best_loss or 0.0))):
@@ -45,9 +48,12 @@ class Position:
 
 
 def pack_state(
-    position: Position, optimizer: Optimizer, **parts: Mapping[str, Tensor]
+    position: Position, datasets: str, optimizer: Optimizer, **parts: Mapping[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The JSON part and the tensor part of a resumable checkpoint; ``parts`` are tensors of whatever else learns."""
+    """The JSON part and the tensor part of a resumable checkpoint; ``parts`` are tensors of whatever else learns.
+
+    ``datasets`` says in words what is learnt from.
+    """
     tensors = {"rng.torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -55,7 +61,7 @@ def pack_state(
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
     for part, values in parts.items():
         tensors |= {f"{part}.{name}": tensor.cpu() for name, tensor in values.items()}
-    return asdict(position), tensors
+    return {**asdict(position), DATASETS: datasets}, tensors
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

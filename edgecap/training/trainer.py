@@ -17,11 +17,12 @@ from edgecap.architectures.backbones.weights import load_backbone_weights, recal
 from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.architectures.registry import architecture, preset_dims, presets
-from edgecap.data.karpathy import CaptionDataset, build_vocabulary
+from edgecap.data.karpathy import build_vocabulary
+from edgecap.data.mixture import Mixture
 from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError, brief
 from edgecap.interrupt import StopRequest
-from edgecap.metrics import Scores
 from edgecap.metrics.split import image_tensor
+from edgecap.runtime.wording import counted
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
 from edgecap.training.few_words import few_words
@@ -34,8 +35,9 @@ from edgecap.training.sources.batches import Batch, made_ahead
 from edgecap.training.sources.pseudo_captions import with_pseudo_captions
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.workers import resolved_workers
-from edgecap.training.stages.stage import CaptionStage, TrainingStage
-from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
+from edgecap.training.stages.stage import CaptionStage, TrainingStage, Validation
+from edgecap.training.start_from import grown, started
+from edgecap.training.state import DATASETS, Position, load_optimizer, pack_state, restore_random_numbers, unpack
 from edgecap.training.teachers.task_teacher import task_teacher
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -60,7 +62,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        dataset: CaptionDataset,
+        dataset: Mixture,
         folder: Path,
         *,
         resume: bool,
@@ -80,31 +82,40 @@ class Trainer:
         self.say = say if self.processes.first else lambda line: None
         dataset.check_held_out()
         train, val = dataset.split("train"), dataset.split("val")
-        saved = self._saved(resume)
+        for name in dataset.without("val"):
+            self.say(f"{name} has no photos in split 'val': the others choose the checkpoint")
+        self.learnt_from = dataset.described(train)
+        saved = self._saved(resume, dataset)
         torch.manual_seed(config.seed)
-        self.vocabulary = build_vocabulary(train, config.min_count)
-        warning = few_words(self.vocabulary, config.min_count)
+        words = build_vocabulary(train, config.min_count, config.max_vocabulary or None)
+        warning = few_words(words, config.min_count)
         if warning and not saved:
             self.say(warning)
-        if saved:
-            self.dims = saved.dims
-            if saved.vocabulary.tokens != self.vocabulary.tokens:
-                raise DataError(dataset.source, f"is not what the run in {folder} was trained on: its words differ")
+        begun = saved or started(config, words)
+        self.vocabulary = words
+        if begun:
+            self.dims, self.vocabulary = begun.dims, begun.vocabulary
         else:
             changes = {} if config.activation == "relu" else {"activation": config.activation}
-            self.dims = preset_dims(config.preset, len(self.vocabulary), **changes)
-        self.architecture = architecture(saved.architecture if saved else presets()[config.preset])
+            self.dims = preset_dims(config.preset, len(words), **changes)
+        known = grown(self.vocabulary, words, config.max_vocabulary) if config.start_from else words
+        if known.tokens != self.vocabulary.tokens:
+            raise DataError(dataset.source, f"is not what the run in {folder} was trained on: its words differ")
+        self.architecture = architecture(begun.architecture if begun else presets()[config.preset])
         self.model = self.architecture.network(self.dims, config.dropout)
-        data = TrainingData(train, val, self.vocabulary, preprocess_config(self.dims))
+        data = TrainingData(train, val, self.vocabulary, preprocess_config(self.dims), parts=dataset.weighted(train))
         task = task_teacher(taught, self.vocabulary, self.device)
         with self.processes.first_goes_first():
             data = with_pseudo_captions(data, task, taught, self.cache)
         self.position = Position()
         self._optimizer_state: dict[str, Tensor] = {}
+        if begun:
+            self.model.load_state_dict(begun.weights)
         if saved:
-            self.model.load_state_dict(saved.weights)
             self.position = Position.from_json(saved.training)
             self.say(f"resuming at step {self.position.step:,}")
+        elif begun:
+            self.say(f"starting from {config.start_from}, with {counted(len(self.vocabulary), 'word')}")
         else:
             self._start_backbone(data)
         self.say(self.precision.line)
@@ -129,8 +140,8 @@ class Trainer:
         with self.processes.first_goes_first():
             self.log = TrainingLog(folder / "log.csv", step=self.position.step, validated=self.position.batch == 0)
 
-    def _saved(self, resume: bool) -> Checkpoint | None:
-        """The checkpoint to resume. Raises if it has another config."""
+    def _saved(self, resume: bool, dataset: Mixture) -> Checkpoint | None:
+        """The checkpoint to resume. Raises if it has another config, or was of other datasets."""
         if not resume:
             return None
         path = self.folder / LAST
@@ -144,6 +155,12 @@ class Trainer:
             raise ConfigError(
                 f"{path} was made with another configuration: resume without --config and options, or with other "
                 "options of stages that have not begun"
+            )
+        learnt_from = saved.training.get(DATASETS, self.learnt_from)  # not known of older runs
+        if learnt_from != self.learnt_from:
+            raise DataError(
+                dataset.source,
+                f"is not what the run in {self.folder} was trained on: {learnt_from}, and not {self.learnt_from}",
             )
         return saved
 
@@ -215,7 +232,7 @@ class Trainer:
         done = order.first * order.batch_size
         description = f"{stage.name} {epoch + 1}/{stage.options.epochs}"
         self.model.train()
-        with StopRequest() as stop, progress(description, order.count, min(done, order.count)) as bar:
+        with StopRequest() as stop, progress(description, order.shown, min(done, order.shown)) as bar:
             batches = stage.batches(order)
             began = time.perf_counter()
             for batch in made_ahead(batches):
@@ -277,22 +294,25 @@ class Trainer:
             row = LogRow(stage.name, epoch + 1, self.position.step, val_loss=found.loss)
             if found.scores:
                 cider_d = 100 * found.scores.cider_d
-                row = replace(row, val_cider_d=cider_d, val_bleu_4=100 * found.scores.bleu[3])
+                each = " ".join(f"{name} {100 * own.cider_d:.2f}" for name, own in found.datasets.items())
+                row = replace(row, val_cider_d=cider_d, val_bleu_4=100 * found.scores.bleu[3], val_datasets=each)
                 if better := self.position.improved(cider_d, found.loss):
                     self.position = better
-                    save_checkpoint(self.folder / BEST, self._checkpoint(found.scores), half=True)
+                    save_checkpoint(self.folder / BEST, self._checkpoint(found), half=True)
         self.log.append(row)
         plot_curve(self.log, self.folder / "curve.png")
 
-    def _checkpoint(self, scores: Scores | None = None) -> Checkpoint:
+    def _checkpoint(self, found: Validation | None = None) -> Checkpoint:
         metrics: dict[str, Any] = {}
-        if scores:
+        if found and found.scores:
             metrics = {
                 "split": "val",
                 "beam": default_generation(self.vocabulary).beam,
                 "step": self.position.step,
-                **scores.to_json(),
+                **found.scores.to_json(),
             }
+            if found.datasets:
+                metrics["datasets"] = {name: own.to_json() for name, own in found.datasets.items()}
         weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
         config, name = self.config.to_json(), self.architecture.name
         return Checkpoint(self.dims, self.vocabulary, weights, config, metrics, {}, {}, name)
@@ -301,6 +321,8 @@ class Trainer:
         if not self.processes.first:
             return
         head = self.head.state_dict() if self.head else {}
-        training, tensors = pack_state(self.position, optimizer, average=self.average.state(), head=head)
+        training, tensors = pack_state(
+            self.position, self.learnt_from, optimizer, average=self.average.state(), head=head
+        )
         resumable = replace(self._checkpoint(), training=training, training_tensors=tensors)
         save_checkpoint(self.folder / LAST, resumable, half=False)

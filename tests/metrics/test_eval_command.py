@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,32 @@ def test_what_cannot_be_used_is_left_out_or_refused(tiny_bundle: Path, dataset: 
         assert any(line.startswith(f"edgecap: {source}: ") and line.endswith(text) for line in err), (text, err)
     code, out, err = edgecap(*arguments, "--strict")
     assert (code, out) == (1, []) and err == [f"edgecap: {source}: caption 1 of photo red.jpg has no words"]
+
+
+def test_several_datasets_have_their_own_figures_and_a_mean(tiny_bundle: Path, dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(dataset / "images", other / "images")
+    document = json.loads((dataset / "dataset_colours.json").read_text())
+    document["images"] = document["images"][:2]
+    (other / "dataset_colours.json").write_text(json.dumps(document))
+    arguments = ("eval", "--bundle", tiny_bundle, "--data", dataset, "--data", f"{other},weight=2")
+    captions = tmp_path / "captions.json"
+    code, out, _ = edgecap(*arguments, "--captions", captions)
+    assert code == 0 and [line.partition(",")[0] for line in out if " val, " in line] == [
+        "colours val",
+        "colours-2 val",
+    ]
+    cider = [float(line.split()[1]) for line in out if line.startswith("CIDEr-D")]
+    assert "mean of 2 datasets" in out and cider[2] == pytest.approx((cider[0] + cider[1]) / 2, abs=0.01)
+    assert set(json.loads(captions.read_text())) == {
+        *(f"colours/{colour}.jpg" for colour in COLOURS),
+        *(f"colours-2/{colour}.jpg" for colour in COLOURS[:2]),
+    }
+    code, out, _ = edgecap(*arguments, "--json")
+    assert code == 0 and [json.loads(line)["photos"] for line in out] == [3, 2]
+    code, out, err = edgecap(*arguments, "--photos", dataset / "images")
+    assert (code, out) == (2, []) and "--photos is for a single --data" in err[-1]
+    code, out, err = edgecap("eval", "--bundle", tiny_bundle, "--data", f"{dataset},weight=0")
+    assert (code, out) == (2, []) and "weight must be above 0" in err[-1]
+    code, out, err = edgecap("eval", "--bundle", tiny_bundle, "--data", dataset, "--data", tmp_path / "none")
+    assert (code, out) == (1, []) and "no such captions file or dataset folder" in err[-1]

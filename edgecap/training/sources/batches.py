@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgecap.data.mixture import drawn
+
 Made = TypeVar("Made")
 
 
@@ -45,6 +47,9 @@ class Batch:
 class EpochOrder:
     """Which of ``count`` photos the batches of one epoch hold, from batch ``first`` on.
 
+    Photos of several datasets come with ``parts``: how many each has, and its weight, how often an epoch has each photo
+    of it. Of a part of one, which photos is drawn anew for each epoch.
+
     Of several processes each gets its ``share`` of every batch, (rank, processes); a last batch that is too small for
     all of them is left out.
     """
@@ -56,18 +61,36 @@ class EpochOrder:
     count: int
     first: int = 0
     share: tuple[int, int] = (0, 1)
+    parts: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def shown(self) -> int:
+        """How many photos the epoch has, one that it has twice counted twice."""
+        return drawn(self.parts) if self.parts else self.count
 
     def __len__(self) -> int:
         """Batches of the whole epoch."""
-        whole, rest = divmod(self.count, self.batch_size)
+        whole, rest = divmod(self.shown, self.batch_size)
         return whole + (rest >= self.share[1])
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Indices of each batch's photos, (N,) int64."""
-        order = np.random.default_rng((self.seed, self.stage, self.epoch)).permutation(self.count)
+        order = self._order(np.random.default_rng((self.seed, self.stage, self.epoch)))
         rank, processes = self.share
         for batch in range(self.first, len(self)):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size][rank::processes]
+
+    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """All photos of the epoch, (shown,) int64."""
+        if all(weight == 1 for _, weight in self.parts):
+            return rng.permutation(self.count)
+        chosen, first = [], 0
+        for count, weight in self.parts:
+            whole, rest = divmod(drawn([(count, weight)]), count)
+            own = np.arange(first, first + count)
+            chosen += [own] * whole + [rng.permutation(own)[:rest]]
+            first += count
+        return rng.permutation(np.concatenate(chosen))
 
     def rng(self, index: int) -> np.random.Generator:
         """Random numbers of one photo in this epoch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from edgecap.data.karpathy import CaptionedPhoto
@@ -19,11 +20,25 @@ class TrainingData:
     vocabulary: Vocabulary
     preprocess: PreprocessConfig
     captioned_by_teachers: tuple[CaptionedPhoto, ...] = ()  # more to learn from, but not to be rewarded by
+    # Of several datasets, whose photos of train stand one after the other: how many each has, and its weight
+    parts: tuple[tuple[int, float], ...] = ()
 
     @property
     def groups(self) -> list[list[Path]]:
-        """The same photos, those captioned by people and those by teachers: not every run has both."""
-        return [[photo.path for photo in group] for group in (self.train, self.captioned_by_teachers)]
+        """The photos that are learnt, by dataset, then those captioned by teachers: not every run has all of these."""
+        groups = [list(photos) for _, photos in groupby(self.train, key=lambda photo: photo.dataset)]
+        return [[photo.path for photo in group] for group in (*groups, self.captioned_by_teachers)]
+
+    @property
+    def val_groups(self) -> list[list[Path]]:
+        """The photos of val, by dataset."""
+        return [[photo.path for photo in group] for _, group in groupby(self.val, key=lambda photo: photo.dataset)]
+
+    @property
+    def learnt_parts(self) -> tuple[tuple[int, float], ...]:
+        """``parts`` of :attr:`learnt`; empty where all photos count alike."""
+        own = len(self.captioned_by_teachers)
+        return (*self.parts, (own, 1.0)) if self.parts and own else self.parts
 
     @property
     def learnt(self) -> tuple[CaptionedPhoto, ...]:

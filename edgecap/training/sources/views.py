@@ -25,7 +25,7 @@ from edgecap.runtime.photo.preprocess import load_image, normalize
 from edgecap.training.config import TrainConfig
 from edgecap.training.progress import progress
 from edgecap.training.sources.batches import EpochOrder
-from edgecap.training.sources.feature_cache import FeatureCache, Features
+from edgecap.training.sources.feature_cache import FeatureCache
 from edgecap.training.sources.fixed_views import FixedViews
 from edgecap.training.sources.grids import JoinedRows, grids, joined_grids
 from edgecap.training.sources.training_data import TrainingData
@@ -63,7 +63,7 @@ class CachedGrids:
     """The backbone is frozen, and its grids of fixed views of each photo are computed once."""
 
     _train_views: list[JoinedRows]
-    _val_grids: Features
+    _val_grids: JoinedRows
 
     def __init__(self, config: TrainConfig, model: CaptionNetwork, data: TrainingData) -> None:
         self._model, self._data, self._precision = model, data, config.precision
@@ -75,7 +75,8 @@ class CachedGrids:
             features = FeatureCache(cache, bar.update)
             how = (data.preprocess, self._precision)
             self._train_views = joined_grids(features, encoder, data.groups, views, *how)
-            self._val_grids = grids(features, encoder, [photo.path for photo in data.val], views, PLAIN_VIEW, *how)
+            val = [grids(features, encoder, group, views, PLAIN_VIEW, *how) for group in data.val_groups]
+            self._val_grids = JoinedRows(val)
 
     def shown(self, order: EpochOrder) -> Iterator[Seen]:
         chosen = order.views(len(self._data.learnt), self.fixed)
@@ -88,8 +89,9 @@ class CachedGrids:
 
     def encoded_val(self, backend: TorchEngine) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
         for start in range(0, len(self._data.val), EVALUATION_BATCH):
-            grid = torch.from_numpy(self._val_grids[start : start + EVALUATION_BATCH].astype(np.float32))  # (N, L, C)
-            yield self._data.val[start : start + EVALUATION_BATCH], backend.encode_grid(grid)
+            photos = self._data.val[start : start + EVALUATION_BATCH]
+            rows = np.stack([self._val_grids[start + n] for n in range(len(photos))])  # (N, L, C) float16
+            yield photos, backend.encode_grid(torch.from_numpy(rows).float())
 
 
 class _Photos:

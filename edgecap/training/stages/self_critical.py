@@ -66,8 +66,9 @@ class SelfCriticalStage(CaptionStage):
         super().__init__("self_critical", options, config, model, data, source)
         self._cider = CiderD({photo.id: [[*words, END] for words in photo.captions] for photo in data.train})
 
-    def photos(self) -> int:
-        return len(self.data.train)  # captions of teachers are no references
+    def photos(self) -> tuple[int, tuple[tuple[int, float], ...]]:
+        # Captions of teachers are no references, and a photo stands once in a batch: its rewards go by its name.
+        return len(self.data.train), tuple((count, min(weight, 1.0)) for count, weight in self.data.parts)
 
     def loss(self, batch: Batch, done: float) -> list[Term]:
         """The first term's mean is the negative reward; its gradient is that of the second."""

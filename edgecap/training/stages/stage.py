@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from edgecap.architectures.network import CaptionNetwork
 from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.metrics import Scores
-from edgecap.metrics.split import decode_batches, score_split
+from edgecap.metrics.split import decode_batches, scores_by_dataset
 from edgecap.runtime.engines.engine import Encoded
 from edgecap.training.config import Stage, TrainConfig
 from edgecap.training.sources.batches import Batch, EpochOrder
@@ -36,7 +36,8 @@ class Validation:
 
     text: str
     loss: float
-    scores: Scores | None = None
+    scores: Scores | None = None  # of several datasets the mean
+    datasets: Mapping[str, Scores] = field(default_factory=dict)  # of each, where there are several
 
 
 class TrainingStage(ABC):
@@ -79,12 +80,12 @@ class TrainingStage(ABC):
     def order(self, epoch: int, first: int = 0) -> EpochOrder:
         """The order of an epoch, from batch ``first`` on."""
         config = self.config
-        count = self.photos()
-        return EpochOrder(config.seed, self.number, epoch, config.batch_size, count, first, self.share)
+        count, parts = self.photos()
+        return EpochOrder(config.seed, self.number, epoch, config.batch_size, count, first, self.share, parts)
 
-    def photos(self) -> int:
-        """How many of the photos with captions are learnt from, from the first one on."""
-        return len(self.data.learnt)
+    def photos(self) -> tuple[int, tuple[tuple[int, float], ...]]:
+        """How many of the photos with captions are learnt from, from the first one on, and of which datasets."""
+        return len(self.data.learnt), self.data.learnt_parts
 
     def steps(self) -> int:
         """Batches of all epochs."""
@@ -105,6 +106,10 @@ class TrainingStage(ABC):
     def _backbone_group(self) -> dict[str, Any]:
         parameters = list(self.model.encoder.backbone.parameters())
         return {"params": parameters, "peak": self.options.backbone_learning_rate}
+
+
+def _figures(scores: Scores) -> str:
+    return f"CIDEr-D {100 * scores.cider_d:.2f}, BLEU-4 {100 * scores.bleu[3]:.2f}"
 
 
 class CaptionStage(TrainingStage):
@@ -168,10 +173,14 @@ class CaptionStage(TrainingStage):
         losses: list[Term] = []
         encoded = self._measured(self.source.views.encoded_val(backend), losses)
         captions = decode_batches(backend, encoded, self.data.vocabulary, self.decoding)
-        scores = score_split(self.data.val, captions, self.data.vocabulary)
+        apart = scores_by_dataset(self.data.val, captions, self.data.vocabulary)
+        scores = Scores.mean(apart.values())
         loss = sum(term.total.item() for term in losses) / sum(term.over for term in losses)
-        figures = f"val CIDEr-D {100 * scores.cider_d:.2f}, BLEU-4 {100 * scores.bleu[3]:.2f}"
-        return Validation(f"{figures} (beam {self.decoding.beam}), {loss:.3f} nats per word", loss, scores)
+        figures = f"val {_figures(scores)} (beam {self.decoding.beam}), {loss:.3f} nats per word"
+        if len(apart) == 1:
+            return Validation(figures, loss, scores)
+        each = "; ".join(f"{name} {_figures(own)}" for name, own in apart.items())
+        return Validation(f"{figures}; {each}", loss, scores, apart)
 
     def _measured(self, batches: Iterable[EncodedPhotos], losses: list[Term]) -> Iterator[EncodedPhotos]:
         """The same batches; the cross-entropy on each one's captions is added to ``losses``."""

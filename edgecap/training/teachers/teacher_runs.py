@@ -31,7 +31,8 @@ def with_teachers(config: TrainConfig, train: Callable[[Path], Path]) -> TrainCo
 def shared_options(config: TrainConfig) -> dict[str, Any]:
     """What a teacher has in common with its student: seed, words that they know, sentences, who reads photos."""
     text = {"language.text": config.language.text} if config.language.text else {}
-    return {"seed": config.seed, "min_count": config.min_count, "workers": config.workers, **text}
+    words = {"min_count": config.min_count, "max_vocabulary": config.max_vocabulary}
+    return {"seed": config.seed, **words, "workers": config.workers, **text}
 
 
 def _file(name: str) -> Path:
