@@ -64,10 +64,17 @@ def _train(
     if resume and config_file is None:
         config = changed_config(_own_config(folder), overrides)
     else:
-        config = load_config(config_file, overrides)
+        config = load_config(config_file, _with_preset(overrides) if config_file is None else overrides)
     taught = with_teachers(config, lambda file: _teacher(file, config, dataset, folder, say, cache))
     resume = resume and not _only_teachers(folder)
     return Trainer(config, dataset, folder, resume=resume, say=say, taught=taught, cache=cache).run()
+
+
+def _with_preset(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``overrides`` with the preset of the checkpoint that the run starts from, unless they name one."""
+    start = overrides.get("start_from")
+    preset = {"preset": load_checkpoint(Path(start)).dims.preset} if isinstance(start, str) and start else {}
+    return {**preset, **overrides}
 
 
 def _own_config(folder: Path) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def test_photos_of_the_same_name_stay_apart(two: list[DataSource]) -> None:
     assert [photo.id for photo in photos] == [f"{name}/{n:03}.jpg" for name in ("tiny", "tiny-2") for n in range(4)]
     assert [photo.path.parent.parent.name for photo in photos] == ["one"] * 4 + ["other"] * 4
     assert [photo.dataset for photo in mixed.split("val")] == ["tiny", "tiny", "tiny-2", "tiny-2"]
-    assert mixed.weighted(photos) == [(4, 1.0), (4, 0.5)]
+    assert mixed.weighted(photos) == ((4, 1.0), (4, 0.5))
+    assert mixed.described(photos) == "tiny (4 photos), tiny-2 (4 photos, weight 0.5)"
     mixed.check_held_out()
 
 

@@ -79,6 +79,7 @@ def test_what_a_run_leaves(learnt: Path) -> None:
         "val_cider_d",
         "val_bleu_4",
         "val_loss",
+        "val_datasets",
     ]
     steps = [row for row in rows if row["loss"]]
     validations = [row for row in rows if row["val_cider_d"]]

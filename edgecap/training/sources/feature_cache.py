@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ _CHUNK = 2**24
 def feature_key(network: str, *recipe: Any) -> str:
     """Name for the features of a network: a hash of its ``network_key`` and of all else that they depend on."""
     return hashlib.sha256(json.dumps([network, *recipe]).encode()).hexdigest()[:16]
+
+
+def photo_facts(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Of each photo its name, by which views are drawn, and size and CRC of its file: so it is known again."""
+    contents = ((path.name, path.read_bytes()) for path in paths)
+    return [(name, len(content), zlib.crc32(content)) for name, content in contents]
 
 
 @dataclass(frozen=True)

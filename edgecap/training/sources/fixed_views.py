@@ -14,6 +14,7 @@ from edgecap.data.augmentation import Augmentation, cached_view
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.training.config import TrainConfig
+from edgecap.training.sources.feature_cache import photo_facts
 from edgecap.training.sources.workers import in_order
 
 
@@ -45,5 +46,4 @@ class FixedViews:
 
     def recipe(self, paths: Sequence[Path], preprocess: PreprocessConfig) -> list[Any]:
         """All that the views of some photos depend on, for the name of what is cached of them."""
-        files = [(path.name, path.stat().st_size) for path in paths]
-        return [self.seed, asdict(self.augmentation), preprocess.to_json(), files]
+        return [self.seed, asdict(self.augmentation), preprocess.to_json(), photo_facts(paths)]

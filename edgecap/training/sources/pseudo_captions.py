@@ -17,7 +17,7 @@ from edgecap.runtime.search.decoding import decode
 from edgecap.training.config import TrainConfig
 from edgecap.training.plan import photos_of
 from edgecap.training.progress import progress
-from edgecap.training.sources.feature_cache import feature_key
+from edgecap.training.sources.feature_cache import feature_key, photo_facts
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.teachers.task_teacher import TaskTeacher
 
@@ -37,8 +37,7 @@ def _captioned(
 ) -> tuple[CaptionedPhoto, ...]:
     """Each photo with the best ``config.pseudo_captions`` hypotheses of the teachers' beam; cached as JSON."""
     options = replace(default_generation(vocabulary).options(vocabulary), n_best=config.pseudo_captions)
-    files = [(path.name, path.stat().st_size) for path in photos]
-    path = cache / f"{feature_key(teacher.key, repr(options), config.precision, files)}-captions.json"
+    path = cache / f"{feature_key(teacher.key, repr(options), config.precision, photo_facts(photos))}-captions.json"
     found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
     if len(found) < len(photos):
         backend = EnsembleEngine(teacher.models, autocast=config.precision == "bf16")

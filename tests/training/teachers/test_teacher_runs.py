@@ -98,7 +98,8 @@ def test_what_names_no_configuration_stays_as_it_is() -> None:
 
 
 def test_student_and_teacher_share_seed_words_and_workers() -> None:
-    assert shared_options(TrainConfig(seed=3, min_count=2, workers=5)) == {"seed": 3, "min_count": 2, "workers": 5}
+    options = {"seed": 3, "min_count": 2, "max_vocabulary": 9, "workers": 5}
+    assert shared_options(TrainConfig(**options)) == options
 
 
 def test_a_configuration_that_is_not_there_is_named(dataset: CaptionDataset, tmp_path: Path) -> None:
