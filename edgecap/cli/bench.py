@@ -18,7 +18,7 @@ from edgecap.bench.sweep import measurements, possible_settings, sound_settings
 from edgecap.cli import fail, one_line
 from edgecap.cli.options import beam_option, bundle_option, engine_option, precision_option
 from edgecap.cli.photo_requests import expand
-from edgecap.cli.tables import human_bytes, table
+from edgecap.cli.tables import table
 from edgecap.errors import BundleError, ImageError, MissingExtraError, OptionError
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle
 from edgecap.runtime.bundle.documents import read_golden
@@ -27,7 +27,7 @@ from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.runtime.machine.threads import MAX_THREADS
 from edgecap.runtime.machine.tuning import check_place, remember
 from edgecap.runtime.photo.preprocess import to_tensor
-from edgecap.runtime.wording import counted
+from edgecap.runtime.wording import counted, human_bytes
 
 CAPTIONS = 50
 

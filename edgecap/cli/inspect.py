@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from edgecap.cli import json_text, one_line
-from edgecap.cli.tables import human_bytes, table
+from edgecap.cli.tables import table
 from edgecap.metrics.split import protocol_text
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle
 from edgecap.runtime.bundle.description import describe
-from edgecap.runtime.wording import counted
+from edgecap.runtime.wording import counted, human_bytes
 
 WIDTH = 100
 TIE = "\xa0"  # a space where lines are not broken

@@ -11,10 +11,3 @@ def table(rows: Sequence[Sequence[str]], alignment: str) -> Iterator[str]:
     for row in rows:
         cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True)]
         yield "  ".join(cells).rstrip()
-
-
-def human_bytes(size: int) -> str:
-    """``117 B``, ``4.1 kB``, ``11.5 MB``."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1e3:.1f} kB" if size < 999_950 else f"{size / 1e6:.1f} MB"

@@ -26,6 +26,7 @@ from edgecap.runtime.wording import counted
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
 from edgecap.training.few_words import few_words
+from edgecap.training.forecast import WORTH_IT, hours_line, plan_lines, unchanged
 from edgecap.training.log import LogRow, TrainingLog, plot_curve
 from edgecap.training.plan import plan
 from edgecap.training.precision import resolved_precision
@@ -35,6 +36,7 @@ from edgecap.training.sources.batches import Batch, made_ahead
 from edgecap.training.sources.pseudo_captions import with_pseudo_captions
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.workers import resolved_workers
+from edgecap.training.stages.losses import Term
 from edgecap.training.stages.stage import CaptionStage, TrainingStage, Validation
 from edgecap.training.start_from import grown, started
 from edgecap.training.state import DATASETS, Position, load_optimizer, pack_state, restore_random_numbers, unpack
@@ -120,6 +122,7 @@ class Trainer:
             self._start_backbone(data)
         self.say(self.precision.line)
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.data = data
         self.stages, self.head = plan(taught, self.model, data, task)
         for stage in self.stages:
             stage.share = (self.processes.rank, self.processes.count)
@@ -189,6 +192,8 @@ class Trainer:
         """
         if not self.stages:
             raise ConfigError("training configuration: all stages have 0 epochs, so there is nothing to train")
+        for line in plan_lines(self.learnt_from, self.data, self.stages, self.cache):
+            self.say(line)
         for stage in self.stages:
             if stage.number >= self.position.stage:
                 with self.processes.first_goes_first():
@@ -214,6 +219,7 @@ class Trainer:
         with self._fitting_state():
             load_optimizer(optimizer, self._optimizer_state)
         self._optimizer_state = {}
+        self._forecast(stage)
         for epoch in range(self.position.epoch, stage.options.epochs):
             self._run_epoch(stage, optimizer, epoch)
             self._validate(stage, epoch)
@@ -226,6 +232,24 @@ class Trainer:
                 if done := stage.finish():
                     self.say(f"{stage.name}: {done}")
             self._save(optimizer)
+
+    def _forecast(self, stage: TrainingStage) -> None:
+        """Say how long the rest of a stage takes, unless that is soon over."""
+        behind = self.position.epoch * len(stage.order(0)) + self.position.batch
+        left = stage.steps() - behind
+        if left >= WORTH_IT:
+            self.model.train()
+            with unchanged(self.model, *([self.head] if self.head is not None else [])):
+                self.say(hours_line(stage, left, lambda batch: self._rehearse(stage, batch, behind / stage.steps())))
+
+    def _rehearse(self, stage: TrainingStage, batch: Batch, done: float) -> None:
+        """All of a step but the change of the weights and what processes tell each other."""
+        terms = self._terms(stage, batch, done)
+        torch.stack([term.weight * term.total / term.over for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
+
+    def _terms(self, stage: TrainingStage, batch: Batch, done: float) -> list[Term]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision.name == "bf16"):
+            return stage.loss(batch.to(self.device), done)
 
     def _run_epoch(self, stage: TrainingStage, optimizer: AdamW, epoch: int) -> None:
         order = stage.order(epoch, self.position.batch)
@@ -268,8 +292,7 @@ class Trainer:
 
         Raises ``TrainingError``, with the weights unchanged, if the gradient is not finite.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision.name == "bf16"):
-            terms = stage.loss(batch.to(self.device), done)
+        terms = self._terms(stage, batch, done)
         shared = [terms[0].total.item(), *(float(term.over) for term in terms)]
         shown, *over = self.processes.sum(torch.tensor(shared, device=self.device)).tolist()
         loss = torch.stack([term.weight * term.total / of for term, of in zip(terms, over, strict=True)]).sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from training_runs import assert_same_run, log_rows
 
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.mixture import drawn
+from edgecap.runtime.wording import human_bytes
 from edgecap.training.sources.batches import EpochOrder
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -62,6 +64,27 @@ def test_each_dataset_has_its_figures_and_the_mean_chooses(trained: tuple[Path, 
     means = [figures["CIDEr-D"] for figures in best.metrics["datasets"].values()]
     assert best.metrics["CIDEr-D"] == pytest.approx(sum(means) / 2, abs=1e-3)
     assert {"bus", "square"} <= set(best.vocabulary.tokens)
+
+
+def test_a_run_says_its_plan_before_it_starts(trained: tuple[Path, list[str]]) -> None:
+    run, err = trained
+    begin = err.index("learns from tiny (8 photos), buses (8 photos, weight 0.5); 17 words; judged on 6 photos of val")
+    grids = 22 * 49 * 1280 * 2  # 22 photos of 7 x 7 locations, in two bytes
+    assert sum(path.stat().st_size - 128 for path in (run / "cache").glob("*.npy")) == grids
+    plan = f"frozen: 2 epochs of 12 photos, 6 steps; features of {human_bytes(grids)} in {run / 'cache'}, where "
+    assert re.fullmatch(re.escape(plan) + r"[\d.]+ GB are free", err[begin + 1])
+
+
+def test_hours_are_those_of_steps_that_change_nothing(two: tuple[Path, Path], tmp_path: Path) -> None:
+    stages = ("--preset", "plus", "--frozen-epochs", 25, "--epochs", 0, "--batch-size", 1)
+    options = ("train", "--data", two[0], *stages, *SETTINGS)
+    code, _, err = edgecap_here(*options, "-o", tmp_path / "told")
+    assert code == 0 and any(re.fullmatch(r"frozen: \d+ seconds at \d+ photos a second, .*", line) for line in err)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgecap.training.trainer.WORTH_IT", 10**9)
+        code, _, err = edgecap_here(*options, "-o", tmp_path / "untold")
+    assert code == 0 and not any("photos a second" in line for line in err)
+    assert_same_run(tmp_path / "told", tmp_path / "untold")
 
 
 def test_a_run_goes_on_with_its_own_datasets_alone(

@@ -49,6 +49,9 @@ class Views(Protocol):
     def prepare(self, cache: Path) -> None:
         """Work before the first batch; ``cache`` is the folder for what outlives the process."""
 
+    def cached_bytes(self) -> int:
+        """What that leaves in the folder."""
+
     def shown(self, order: EpochOrder) -> Iterator[Seen]:
         """The inputs of an epoch, batch by batch. Raises ``ImageError`` naming a photo that cannot be read."""
 
@@ -78,6 +81,14 @@ class CachedGrids:
             val = [grids(features, encoder, group, views, PLAIN_VIEW, *how) for group in data.val_groups]
             self._val_grids = JoinedRows(val)
 
+    def cached_bytes(self) -> int:
+        size = self._data.preprocess.size
+        encoder = self._model.encoder.eval()
+        with torch.inference_mode():
+            (grid,) = encoder.grid(torch.zeros(1, 3, size, size, device=next(encoder.parameters()).device))  # (L, C)
+        photos = len(self._data.learnt) * self.fixed + len(self._data.val)
+        return photos * int(grid.numel()) * 2  # float16
+
     def shown(self, order: EpochOrder) -> Iterator[Seen]:
         chosen = order.views(len(self._data.learnt), self.fixed)
         for indices in order:
@@ -102,6 +113,9 @@ class _Photos:
 
     def prepare(self, cache: Path) -> None:
         """Photos are read as they come, so there is nothing to cache."""
+
+    def cached_bytes(self) -> int:
+        return 0
 
     def features(self, inputs: Tensor) -> Tensor:
         return self._model.encoder(inputs.to(memory_format=torch.channels_last))  # type: ignore[no-any-return]

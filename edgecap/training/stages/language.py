@@ -25,6 +25,7 @@ class LanguageStage(TrainingStage):
     """Sentences without photos: the decoder attends to one location whose features are zero."""
 
     options: Language
+    unit = "sentence"
 
     def __init__(self, options: Language, config: TrainConfig, model: CaptionNetwork, data: TrainingData) -> None:
         super().__init__("language", options, config, model, data)

@@ -44,6 +44,7 @@ class TrainingStage(ABC):
     """One stage on one model."""
 
     number: int  # its place among the stages
+    unit = "photo"  # what its batches hold
     share = (0, 1)  # of each batch that this process learns from: its rank among how many
 
     def __init__(
@@ -68,6 +69,10 @@ class TrainingStage(ABC):
     @abstractmethod
     def loss(self, batch: Batch, done: float) -> list[Term]:
         """What a batch's step minimises, with gradients; ``done`` is the share of the stage that is behind it."""
+
+    def cached_bytes(self) -> int:
+        """What its cached features take on the disk."""
+        return 0
 
     def finish(self) -> str | None:
         """Work after the last epoch, on the weights that it leaves; what was done, in a line."""
@@ -132,6 +137,9 @@ class CaptionStage(TrainingStage):
 
     def prepare(self, cache: Path) -> None:
         self.source.prepare(cache)
+
+    def cached_bytes(self) -> int:
+        return self.source.views.cached_bytes()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         learning = self._decoder_group()

@@ -15,10 +15,11 @@ from edited_bundle import add_file, add_set, edit_manifest, remove_file
 from tiny_bundle import DIMS, GENERATION
 
 from edgecap.cli.inspect import WIDTH, report
-from edgecap.cli.tables import human_bytes, table
+from edgecap.cli.tables import table
 from edgecap.errors import BundleError
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.description import describe
+from edgecap.runtime.wording import human_bytes
 
 ROLES = ("encoder", "decoder_step")
 STEP = "decoder_step.fp32.onnx"
