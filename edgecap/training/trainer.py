@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,15 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from edgecap.architectures.backbones.weights import load_backbone_weights, recalibrate_batchnorm
-from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
 from edgecap.architectures.defaults import default_generation, preprocess_config
-from edgecap.architectures.registry import architecture, preset_dims, presets
 from edgecap.data.karpathy import build_vocabulary
 from edgecap.data.mixture import Mixture
-from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError, brief
+from edgecap.errors import ConfigError, DataError, TrainingError
 from edgecap.interrupt import StopRequest
 from edgecap.metrics.split import image_tensor
 from edgecap.runtime.wording import counted
+from edgecap.training.beginning import beginning, knows, of_checkpoint
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
 from edgecap.training.few_words import few_words
@@ -32,14 +31,14 @@ from edgecap.training.plan import plan
 from edgecap.training.precision import resolved_precision
 from edgecap.training.processes import Processes
 from edgecap.training.progress import progress
+from edgecap.training.saved_run import fitting, saved_run
 from edgecap.training.sources.batches import Batch, made_ahead
 from edgecap.training.sources.pseudo_captions import with_pseudo_captions
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.workers import resolved_workers
 from edgecap.training.stages.losses import Term
 from edgecap.training.stages.stage import CaptionStage, TrainingStage, Validation
-from edgecap.training.start_from import grown, started
-from edgecap.training.state import DATASETS, Position, load_optimizer, pack_state, restore_random_numbers, unpack
+from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
 from edgecap.training.teachers.task_teacher import task_teacher
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -87,23 +86,16 @@ class Trainer:
         for name in dataset.without("val"):
             self.say(f"{name} has no photos in split 'val': the others choose the checkpoint")
         self.learnt_from = dataset.described(train)
-        saved = self._saved(resume, dataset)
+        saved = saved_run(folder / LAST, config, self.learnt_from) if resume else None
         torch.manual_seed(config.seed)
         words = build_vocabulary(train, config.min_count, config.max_vocabulary or None)
         warning = few_words(words, config.min_count)
         if warning and not saved:
             self.say(warning)
-        begun = saved or started(config, words)
-        self.vocabulary = words
-        if begun:
-            self.dims, self.vocabulary = begun.dims, begun.vocabulary
-        else:
-            changes = {} if config.activation == "relu" else {"activation": config.activation}
-            self.dims = preset_dims(config.preset, len(words), **changes)
-        known = grown(self.vocabulary, words, config.max_vocabulary) if config.start_from else words
-        if known.tokens != self.vocabulary.tokens:
+        begun = of_checkpoint(saved) if saved else beginning(config, words)
+        if not knows(begun.vocabulary, words, config):
             raise DataError(dataset.source, f"is not what the run in {folder} was trained on: its words differ")
-        self.architecture = architecture(begun.architecture if begun else presets()[config.preset])
+        self.architecture, self.dims, self.vocabulary = begun.architecture, begun.dims, begun.vocabulary
         self.model = self.architecture.network(self.dims, config.dropout)
         data = TrainingData(train, val, self.vocabulary, preprocess_config(self.dims), parts=dataset.weighted(train))
         task = task_teacher(taught, self.vocabulary, self.device)
@@ -111,12 +103,12 @@ class Trainer:
             data = with_pseudo_captions(data, task, taught, self.cache)
         self.position = Position()
         self._optimizer_state: dict[str, Tensor] = {}
-        if begun:
+        if begun.weights is not None:
             self.model.load_state_dict(begun.weights)
         if saved:
             self.position = Position.from_json(saved.training)
             self.say(f"resuming at step {self.position.step:,}")
-        elif begun:
+        elif begun.weights is not None:
             self.say(f"starting from {config.start_from}, with {counted(len(self.vocabulary), 'word')}")
         else:
             self._start_backbone(data)
@@ -131,7 +123,7 @@ class Trainer:
         if self.head is not None:
             self.head.to(self.device)
         if saved:
-            with self._fitting_state():
+            with fitting(self.folder / LAST):
                 self._restore(saved.training_tensors)
         if self.processes.count > 1:  # the same weights, but words that are dropped or drawn otherwise
             torch.manual_seed(config.seed + self.processes.rank + self.position.step)
@@ -142,40 +134,6 @@ class Trainer:
                 left.unlink()
         with self.processes.first_goes_first():
             self.log = TrainingLog(folder / "log.csv", step=self.position.step, validated=self.position.batch == 0)
-
-    def _saved(self, resume: bool, dataset: Mixture) -> Checkpoint | None:
-        """The checkpoint to resume. Raises if it has another config, or was of other datasets."""
-        if not resume:
-            return None
-        path = self.folder / LAST
-        saved = load_checkpoint(path, preset=self.config.preset)
-        if not saved.training:
-            raise CheckpointError(path, "holds a model without training state and cannot be resumed")
-        with self._fitting_state():
-            position = Position.from_json(saved.training)
-        begun = position.stage + ((position.epoch, position.batch) != (0, 0))
-        if not self.config.continues(TrainConfig.from_json(saved.config), begun):
-            raise ConfigError(
-                f"{path} was made with another configuration: resume without --config and options, or with other "
-                "options of stages that have not begun"
-            )
-        learnt_from = saved.training.get(DATASETS, self.learnt_from)  # not known of older runs
-        if learnt_from != self.learnt_from:
-            raise DataError(
-                dataset.source,
-                f"is not what the run in {self.folder} was trained on: {learnt_from}, and not {self.learnt_from}",
-            )
-        return saved
-
-    @contextmanager
-    def _fitting_state(self) -> Iterator[None]:
-        """The one place where a training state that is not of this run becomes a ``CheckpointError``."""
-        try:
-            yield
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                self.folder / LAST, f"has a training state that does not fit: {brief(error)}"
-            ) from error
 
     def _start_backbone(self, data: TrainingData) -> None:
         encoder = self.model.encoder
@@ -216,7 +174,7 @@ class Trainer:
         if self.position.stage != stage.number:  # else it goes on where it was
             self.position = replace(self.position, stage=stage.number, epoch=0, batch=0)
         optimizer = AdamW(stage.parameter_groups(), lr=0.0, weight_decay=self.config.weight_decay)
-        with self._fitting_state():
+        with fitting(self.folder / LAST):
             load_optimizer(optimizer, self._optimizer_state)
         self._optimizer_state = {}
         self._forecast(stage)

@@ -95,8 +95,8 @@ def test_a_run_goes_on_with_its_own_datasets_alone(
     code, out, err = edgecap_here("train", "--data", two[0], "--data", two[1], "-o", run, "--resume")
     assert (code, out) == (1, [])
     assert err[-1].endswith(
-        f"is not what the run in {run} was trained on: tiny (8 photos), buses (8 photos, weight 0.5), "
-        "and not tiny (8 photos), buses (8 photos)"
+        "last.safetensors: was trained on tiny (8 photos), buses (8 photos, weight 0.5), and not on tiny (8 photos), "
+        "buses (8 photos): name its own datasets"
     )
     code, _, err = edgecap_here("train", "--data", two[0], "--data", f"{two[1]},weight=0.5", "-o", run, "--resume")
     assert code == 0

@@ -1,30 +1,53 @@
-"""A run that starts from a trained captioner: its words and those that the new captions add, and its weights."""
+"""What a run's model is before its first step: built anew, or a trained one, whose words those of the captions join."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from edgecap.architectures.architecture import Architecture
 from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint
-from edgecap.architectures.registry import architecture
+from edgecap.architectures.dims import CaptionerDims
+from edgecap.architectures.registry import architecture, preset_dims, presets
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import TrainConfig
 
 
-def started(config: TrainConfig, words: Vocabulary) -> Checkpoint | None:
-    """The captioner that a run starts from, if its configuration names one, and with ``words`` beside its own.
+@dataclass(frozen=True)
+class Beginning:
+    """A model to be, and its words; ``weights`` are ``None`` for fresh ones."""
 
-    Raises ``CheckpointError``.
-    """
-    if not config.start_from:
-        return None
-    start = load_checkpoint(Path(config.start_from), preset=config.preset)
-    return grown_checkpoint(start, grown(start.vocabulary, words, config.max_vocabulary))
+    architecture: Architecture
+    dims: CaptionerDims
+    vocabulary: Vocabulary
+    weights: Mapping[str, Tensor] | None = None
+
+
+def beginning(config: TrainConfig, words: Vocabulary) -> Beginning:
+    """Of a new run whose captions have ``words``. Raises ``CheckpointError`` for one to start from, ``ConfigError``."""
+    if config.start_from:
+        start = load_checkpoint(Path(config.start_from), preset=config.preset)
+        return of_checkpoint(grown_checkpoint(start, grown(start.vocabulary, words, config.max_vocabulary)))
+    changes = {} if config.activation == "relu" else {"activation": config.activation}
+    dims = preset_dims(config.preset, len(words), **changes)
+    return Beginning(architecture(presets()[config.preset]), dims, words)
+
+
+def of_checkpoint(checkpoint: Checkpoint) -> Beginning:
+    """A trained model as it is."""
+    return Beginning(architecture(checkpoint.architecture), checkpoint.dims, checkpoint.vocabulary, checkpoint.weights)
+
+
+def knows(vocabulary: Vocabulary, words: Vocabulary, config: TrainConfig) -> bool:
+    """Whether a run with this vocabulary was begun on captions with ``words``."""
+    expected = grown(vocabulary, words, config.max_vocabulary) if config.start_from else words
+    return expected.tokens == vocabulary.tokens
 
 
 def grown(known: Vocabulary, counted: Vocabulary, most: int) -> Vocabulary:

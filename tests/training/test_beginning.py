@@ -12,7 +12,7 @@ from edgecap.architectures.checkpoint import Checkpoint
 from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.registry import preset_dims
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
-from edgecap.training.start_from import grown, grown_checkpoint
+from edgecap.training.beginning import grown, grown_checkpoint
 
 KNOWN = Vocabulary((*SPECIAL_TOKENS, "a", "dog", "runs"))
 COUNTED = Vocabulary((*SPECIAL_TOKENS, "a", "bus", "dog", "stops"))
