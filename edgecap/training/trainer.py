@@ -20,7 +20,6 @@ from edgecap.data.mixture import Mixture
 from edgecap.errors import ConfigError, DataError, TrainingError
 from edgecap.interrupt import StopRequest
 from edgecap.metrics.split import image_tensor
-from edgecap.runtime.wording import counted
 from edgecap.training.beginning import beginning, knows, of_checkpoint
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
@@ -89,10 +88,10 @@ class Trainer:
         saved = saved_run(folder / LAST, config, self.learnt_from) if resume else None
         torch.manual_seed(config.seed)
         words = build_vocabulary(train, config.min_count, config.max_vocabulary or None)
-        warning = few_words(words, config.min_count)
+        begun = of_checkpoint(saved) if saved else beginning(config, words)
+        warning = few_words(begun.vocabulary, config.min_count)
         if warning and not saved:
             self.say(warning)
-        begun = of_checkpoint(saved) if saved else beginning(config, words)
         if not knows(begun.vocabulary, words, config):
             raise DataError(dataset.source, f"is not what the run in {folder} was trained on: its words differ")
         self.architecture, self.dims, self.vocabulary = begun.architecture, begun.dims, begun.vocabulary
@@ -109,7 +108,7 @@ class Trainer:
             self.position = Position.from_json(saved.training)
             self.say(f"resuming at step {self.position.step:,}")
         elif begun.weights is not None:
-            self.say(f"starting from {config.start_from}, with {counted(len(self.vocabulary), 'word')}")
+            self.say(f"starting from {config.start_from}")
         else:
             self._start_backbone(data)
         self.say(self.precision.line)
