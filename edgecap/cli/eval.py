@@ -99,7 +99,7 @@ def evaluate(
     those that name one on which the references agree.
 
     Captions and photos that cannot be used are named, counted and left out. Of several datasets each has its own
-    figures, and with --json a line of its own; then comes their mean.
+    figures, which the table ends with the mean of, and with --json a line of its own.
 
     Exit status: 0 measured, 1 failed, 2 wrong usage.
     """

@@ -112,9 +112,8 @@ class Mixture:
             part.dataset.check_held_out()
         if len(self.parts) == 1:
             return
-        val = {
-            (path.name, size): (part, path) for part, path, size in self._files("val")
-        }  # doubles have one size; by the name they are found without reading every file
+        # Doubles have one size; by the name they are found without reading every file.
+        val = {(path.name, size): (part, path) for part, path, size in self._files("val")}
         for part, path, size in self._files("train"):
             other, double = val.get((path.name, size), (part, path))
             if other is not part and path.read_bytes() == double.read_bytes():

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -37,13 +38,13 @@ def plan_lines(learnt_from: str, data: TrainingData, stages: Iterable[TrainingSt
 def hours_line(stage: TrainingStage, left: int, learn: Callable[[Batch], None]) -> str:
     """How long the ``left`` steps of a stage take; ``learn`` is a step without its change of the weights."""
     order, seconds = stage.order(0), 0.0
-    batches = stage.batches(order)
-    for _ in range(_REHEARSED):
-        began = time.perf_counter()
-        batch = next(batches)
+    began = time.perf_counter()
+    for batch in islice(stage.batches(order), _REHEARSED):
         read = time.perf_counter()
         learn(batch)
-        seconds = max(read - began, time.perf_counter() - read)  # the next batch is read while one is learnt
+        learnt = time.perf_counter()
+        seconds = max(read - began, learnt - read)  # the next batch is read while one is learnt
+        began = learnt
     speed = order.batch_size / seconds
     return f"{stage.name}: {lasting(left * seconds)} at {speed:.0f} {stage.unit}s a second, without validations"
 

@@ -18,6 +18,7 @@ from training_runs import assert_same_run, log_rows
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.mixture import drawn
 from edgecap.runtime.wording import human_bytes
+from edgecap.training.forecast import hours_line
 from edgecap.training.sources.batches import EpochOrder
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -194,3 +195,18 @@ def test_datasets_of_weight_one_are_as_one_dataset(counts: list[int], epoch: int
     whole = EpochOrder(1, 0, epoch, 4, sum(counts))
     several = EpochOrder(1, 0, epoch, 4, sum(counts), parts=tuple((count, 1.0) for count in counts))
     assert [batch.tolist() for batch in several] == [batch.tolist() for batch in whole]
+
+
+def test_hours_are_told_of_epochs_of_a_single_batch() -> None:
+    class Stage:
+        name, unit = "frozen", "photo"
+
+        def order(self, epoch: int) -> EpochOrder:
+            return EpochOrder(1, 0, epoch, 8, 8)
+
+        def batches(self, order: EpochOrder) -> list[str]:
+            return ["a batch"]
+
+    learnt: list[object] = []
+    line = hours_line(Stage(), 500, learnt.append)  # type: ignore[arg-type]
+    assert learnt == ["a batch"] and line.startswith("frozen: ") and line.endswith(" a second, without validations")
