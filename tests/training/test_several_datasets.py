@@ -77,13 +77,13 @@ def test_a_run_says_its_plan_before_it_starts(trained: tuple[Path, list[str]]) -
 
 
 def test_hours_are_those_of_steps_that_change_nothing(two: tuple[Path, Path], tmp_path: Path) -> None:
-    stages = ("--preset", "plus", "--frozen-epochs", 25, "--epochs", 0, "--batch-size", 1)
-    options = ("train", "--data", two[0], *stages, *SETTINGS)
-    code, _, err = edgecap_here(*options, "-o", tmp_path / "told")
-    assert code == 0 and any(re.fullmatch(r"frozen: \d+ seconds at \d+ photos a second, .*", line) for line in err)
+    options = ("train", "--data", two[0], *OPTIONS, *SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgecap.training.trainer.WORTH_IT", 10**9)
-        code, _, err = edgecap_here(*options, "-o", tmp_path / "untold")
+        patch.setattr("edgecap.training.trainer.WORTH_IT", 2)
+        code, _, err = edgecap_here(*options, "-o", tmp_path / "told")
+    (line,) = [line for line in err if "photos a second" in line]
+    assert code == 0 and re.fullmatch(r"frozen: [\d.]+ [a-z]+ at \d+ photos a second, without validations", line)
+    code, _, err = edgecap_here(*options, "-o", tmp_path / "untold")  # of so few steps nothing is told
     assert code == 0 and not any("photos a second" in line for line in err)
     assert_same_run(tmp_path / "told", tmp_path / "untold")
 
