@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,14 @@ def feature_key(network: str, *recipe: Any) -> str:
 
 def photo_facts(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Of each photo its name, by which views are drawn, and size and CRC of its file: so it is known again."""
-    contents = ((path.name, path.read_bytes()) for path in paths)
-    return [(name, len(content), zlib.crc32(content)) for name, content in contents]
+    return [(path.name, *_content(path, path.stat().st_mtime_ns)) for path in paths]
+
+
+@cache
+def _content(path: Path, changed: int) -> tuple[int, int]:
+    """Size and CRC of a file: read once for all views, teachers and stages that ask, as long as it is not changed."""
+    content = path.read_bytes()
+    return len(content), zlib.crc32(content)
 
 
 @dataclass(frozen=True)
