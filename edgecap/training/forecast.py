@@ -29,10 +29,14 @@ def plan_lines(learnt_from: str, data: TrainingData, stages: Iterable[TrainingSt
     for stage in stages:
         epochs, photos = counted(stage.options.epochs, "epoch"), counted(stage.order(0).shown, stage.unit)
         room = stage.cached_bytes()
-        place = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
-        free = human_bytes(shutil.disk_usage(place).free)
-        disk = f"; features of {human_bytes(room)} in {cache}, where {free} are free" if room else ""
+        disk = f"; features of {human_bytes(room)} in {cache}, where {_free(cache)} are free" if room else ""
         yield f"{stage.name}: {epochs} of {photos}, {counted(stage.steps(), 'step')}{disk}"
+
+
+def _free(cache: Path) -> str:
+    """What is free where a folder is, or will be."""
+    place = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.exists())
+    return human_bytes(shutil.disk_usage(place).free)
 
 
 def hours_line(stage: TrainingStage, left: int, learn: Callable[[Batch], None]) -> str:

@@ -35,7 +35,7 @@ from edgecap.training.sources.batches import Batch, made_ahead
 from edgecap.training.sources.pseudo_captions import with_pseudo_captions
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.workers import resolved_workers
-from edgecap.training.stages.losses import Term
+from edgecap.training.stages.losses import Term, loss_of
 from edgecap.training.stages.stage import CaptionStage, TrainingStage, Validation
 from edgecap.training.state import Position, load_optimizer, pack_state, restore_random_numbers, unpack
 from edgecap.training.teachers.task_teacher import task_teacher
@@ -202,7 +202,7 @@ class Trainer:
     def _rehearse(self, stage: TrainingStage, batch: Batch, done: float) -> None:
         """All of a step but the change of the weights and what processes tell each other."""
         terms = self._terms(stage, batch, done)
-        torch.stack([term.weight * term.total / term.over for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
+        loss_of(terms, [term.over for term in terms]).backward()  # type: ignore[no-untyped-call]
 
     def _terms(self, stage: TrainingStage, batch: Batch, done: float) -> list[Term]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision.name == "bf16"):
@@ -252,7 +252,7 @@ class Trainer:
         terms = self._terms(stage, batch, done)
         shared = [terms[0].total.item(), *(float(term.over) for term in terms)]
         shown, *over = self.processes.sum(torch.tensor(shared, device=self.device)).tolist()
-        loss = torch.stack([term.weight * term.total / of for term, of in zip(terms, over, strict=True)]).sum()
+        loss = loss_of(terms, over)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]

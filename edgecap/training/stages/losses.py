@@ -24,6 +24,11 @@ class Term(NamedTuple):
         return self.total.item() / max(self.over, 1)
 
 
+def loss_of(terms: Sequence[Term], over: Iterable[float]) -> Tensor:
+    """The loss, a scalar: each term's total over the words or values that ``over`` has for it."""
+    return torch.stack([term.weight * term.total / of for term, of in zip(terms, over, strict=True)]).sum()
+
+
 @dataclass(frozen=True)
 class SoftTargets:
     """Word distributions of a teacher: probabilities (N, live, V) by step; ``share`` of the words' loss is theirs."""
