@@ -7,7 +7,7 @@ The one ``step`` trains, is exported, and is compared with the export. Memory an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -26,12 +26,12 @@ class TorchStep(NamedTuple):
     attention: Tensor | None  # (N, K, L); None of architectures that have none
 
 
-class ForcedStep(NamedTuple):
-    """One word of N photos' captions, of which the first ``live`` still go on somewhere."""
+class ForcedWords(NamedTuple):
+    """The M words of given captions (N, K, T + 1), their ends among them: all first words, then all second ones."""
 
-    log_probs: Tensor  # (N, live, V)
-    attention: Tensor | None  # (N, live, L)
-    target: Tensor  # (N, live) int64, the word that follows, 0 for padding
+    log_probs: Tensor  # (M, V), of every word in its place
+    target: Tensor  # (M,) int64, the word that stands there
+    position: Tensor  # (M,) int64, where that is among N * K * T, photo by photo
 
 
 class PhotoEncoder(nn.Module, ABC):
@@ -63,36 +63,57 @@ class CaptionNetwork(nn.Module, ABC):
     def step(self, token: Tensor, state: Tensors, memory: Tensors) -> TorchStep:
         """One word: token (N, K) int64, state (N, K, ...) each, memory (N, ...) each."""
 
-    def forced_steps(self, features: Tensor, captions: Tensor) -> Iterator[ForcedStep]:
-        """Given captions, word by word, fed with their own words.
+    def advance(self, token: Tensor, state: Tensors, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """The part of a step that the next one waits for: what :meth:`spoken` takes (N, K, ...), and the next state."""
+        log_probs, state, _ = self.step(token, state, memory)
+        return log_probs, state
+
+    def spoken(self, advanced: Tensor) -> Tensor:
+        """The rest of it, for M words of any steps at once: (M, ...) -> log-probabilities (M, V)."""
+        return advanced
+
+    def forced_words(self, features: Tensor, captions: Tensor) -> ForcedWords:
+        """What is thought of given captions, each step fed with their own words.
 
         features (N, L, D); captions (N, K, T + 1) int64, from ``<start>`` to ``<end>``, then ``<pad>`` (id 0), the
-        captions of each photo ordered from long to short.
+        captions of each photo ordered from long to short. A graphics card need not be waited for if they are still
+        in the machine's own memory.
         """
         memory, first = self.begin(features)
-        return self.steps_from(memory, first, captions)
+        return self.words_from(memory, first, captions)
 
-    def steps_from(self, memory: Tensors, first: Tensors, captions: Tensor) -> Iterator[ForcedStep]:
+    def words_from(self, memory: Tensors, first: Tensors, captions: Tensor) -> ForcedWords:
         """The same, of what :meth:`begin` made of the features."""
-        _, count, length = captions.shape
-        state = several(first, count)
-        for t in range(length - 1):
-            # Captions are ordered from long to short, so the columns that have ended everywhere are the last ones.
-            live = int((captions[:, :, t + 1] != 0).any(dim=0).sum())
-            state = {name: value[:, :live] for name, value in state.items()}
-            log_probs, state, attention = self.step(captions[:, :live, t], state, memory)
-            yield ForcedStep(log_probs, attention, captions[:, :live, t + 1])
+        device = next(iter(memory.values())).device
+        count, steps = captions.shape[1], captions.shape[2] - 1
+        real = captions[:, :, 1:] != 0  # (N, K, T)
+        # Captions are ordered from long to short, so the columns that have ended everywhere are the last ones.
+        live = [columns for columns in real.any(dim=0).sum(dim=0).tolist() if columns]  # by step
+        rows = [real[:, :columns, t].flatten().nonzero()[:, 0] for t, columns in enumerate(live)]  # of N * live
+        position = torch.cat(
+            [(row // live[t] * count + row % live[t]) * steps + t for t, row in enumerate(rows)]
+        )  # (M,) of N * K * T
+        target = captions[:, :, 1:].flatten()[position]  # (M,)
+        tokens, target, position, row = (
+            tensor.to(device, non_blocking=True) for tensor in (captions, target, position, torch.cat(rows))
+        )
+        state, advanced = several(first, count), []
+        for t, chosen in enumerate(torch.split(row, [len(some) for some in rows])):
+            state = {name: value[:, : live[t]] for name, value in state.items()}
+            after, state = self.advance(tokens[:, : live[t], t], state, memory)  # (N, live, ...)
+            advanced.append(after.flatten(0, 1)[chosen])  # (m, ...)
+        return ForcedWords(self.spoken(torch.cat(advanced)), target, position)
 
     def teacher_forced(self, features: Tensor, captions: Tensor) -> Tensor:
         """Log-probabilities of the words of given captions: (N, K, T), 0 where the next word is padding.
 
-        Axes and order as in :meth:`forced_steps`.
+        Axes and order as in :meth:`forced_words`.
         """
-        count, steps = captions.shape[1], []
-        for log_probs, _, target in self.forced_steps(features, captions):
-            chosen = log_probs.gather(-1, target[..., None])[..., 0].masked_fill(target == 0, 0.0)  # (N, live)
-            steps.append(nn.functional.pad(chosen, (0, count - chosen.shape[1])))  # (N, K)
-        return torch.stack(steps, dim=-1)  # (N, K, T)
+        log_probs, target, position = self.forced_words(features, captions)
+        chosen = log_probs.gather(-1, target[:, None])[:, 0]  # (M,)
+        photos, count, length = captions.shape
+        flat = chosen.new_zeros(photos * count * (length - 1)).scatter(0, position, chosen)  # (N * K * T,)
+        return flat.view(photos, count, length - 1)
 
 
 def several(first: Tensors, count: int) -> Tensors:

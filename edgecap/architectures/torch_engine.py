@@ -24,10 +24,14 @@ class TorchEngine:
     def name(self) -> str:
         return f"torch {torch.__version__}"
 
-    @torch.inference_mode()
     def encode(self, images: FloatArray) -> Encoded:
+        return self.encode_images(torch.from_numpy(images))
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> Encoded:
+        """As :meth:`encode`, of photos (N, 3, S, S) that are tensors already."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            features = self._network.encoder(torch.from_numpy(images).to(self._device))  # (N, L, D)
+            features = self._network.encoder(images.to(self._device))  # (N, L, D)
         return self.encode_features(features)
 
     @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -22,24 +23,44 @@ class Augmentation:
     keep_aspect: bool = False
 
 
-def random_view(image: Image.Image, rng: np.random.Generator, how: Augmentation) -> Image.Image:
-    """A random crop, resized to the image's size, and flipped half of the time."""
-    width, height = image.size
+class Cut(NamedTuple):
+    """What a view shows of a photo, in shares of its sides; then it is resized to the photo's size, or mirrored."""
+
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+    mirrored: bool = False
+
+
+WHOLE = Cut()
+
+
+def random_cut(rng: np.random.Generator, how: Augmentation) -> Cut:
+    """A random crop, mirrored half of the time."""
+    left, top, width, height = WHOLE[:4]
     if how.crop < 1:
         shares = rng.uniform(how.crop, 1, size=2)
-        kept_width, kept_height = width * shares[0], height * shares[0 if how.keep_aspect else 1]
-        left, top = rng.uniform(0, width - kept_width), rng.uniform(0, height - kept_height)
-        box = (left, top, left + kept_width, top + kept_height)
-        image = image.resize(image.size, Image.Resampling.BICUBIC, box=box)
-    if how.flip and rng.random() < 0.5:
-        image = ImageOps.mirror(image)
-    return image
+        width, height = shares[0], shares[0 if how.keep_aspect else 1]
+        left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return Cut(left, top, width, height, bool(how.flip and rng.random() < 0.5))
 
 
-def cached_view(image: Image.Image, view: int, rng: np.random.Generator, how: Augmentation) -> Image.Image:
-    """View number ``view`` of a photo: as it is, then mirrored, then random ones."""
+def fixed_cut(view: int, rng: np.random.Generator, how: Augmentation) -> Cut:
+    """Of view number ``view`` of a photo: as it is, then mirrored, then random ones."""
     if view == PLAIN_VIEW:
-        return image
+        return WHOLE
     if view == FLIPPED_VIEW and how.flip:
-        return ImageOps.mirror(image)
-    return random_view(image, rng, how)
+        return Cut(mirrored=True)
+    return random_cut(rng, how)
+
+
+def cut_out(image: Image.Image, cut: Cut) -> Image.Image:
+    """What ``cut`` shows of an image, in its size."""
+    if cut[:4] != WHOLE[:4]:
+        width, height = image.size
+        left, top = cut.left * width, cut.top * height
+        # Rounding must not put the box beyond the image.
+        box = (left, top, min(width, left + cut.width * width), min(height, top + cut.height * height))
+        image = image.resize(image.size, Image.Resampling.BICUBIC, box=box)
+    return ImageOps.mirror(image) if cut.mirrored else image

@@ -22,7 +22,7 @@ from edgecap.runtime.bundle.typed import read_options
 # Beyond these a number is a slip: no training wants it, and its memory or time would not be there.
 MAX_EPOCHS, MAX_RATE, MAX_BATCH, MAX_VIEWS, MAX_SAMPLES, MAX_WORKERS = 10_000, 10.0, 65_536, 1_000, 100, 256
 MAX_TOML_BYTES = 2**20
-MAX_PSEUDO_CAPTIONS = 5  # as many as the beam that they come from has hypotheses
+MAX_PSEUDO_CAPTIONS = 5  # as people give
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ class TrainConfig:
     views: int = 4  # cached augmented views of each photo for stages on a frozen backbone
     precision: str = "auto"  # of the matrix products while training: bf16 | fp32 | auto, as precision.py decides
     workers: int = 0  # threads that read photos; 0: as many as cores are to spare, at most 4. Results are the same
+    keep_photos: str = "auto"  # decoded, in memory: yes | no | auto, which is on a graphics card with room for them
     checkpoint_every: int = 50  # steps: what a killed run loses at most
+    validate_every: int = 1  # epochs; the last of a stage always is
     label_smoothing: float = 0.0  # share of every target's probability that goes to all words alike
     # none | efficientnet-lite0 (-lite1, -lite2, -lite3) | clip:NAME-OR-FOLDER | captioner:FILE (a checkpoint; or a
     # .toml file, or large.toml for a recipe, which is trained first)
@@ -140,7 +142,9 @@ class TrainConfig:
     # end to end: fixed views that task teachers' features are cached of, and the teacher's; 0: task teachers encode
     # each photo as it comes
     task_views: int = 0
-    pseudo_captions: int = 0  # captions by the task teachers for each unlabelled photo, which is learnt from as others
+    # captions drawn from the task teachers for each unlabelled photo and each with one caption, learnt as others are
+    pseudo_captions: int = 0
+    pseudo_temperature: float = 0.5  # of the distribution that they are drawn from: at 0.1 nearly always the likeliest
     ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0: none
     distillation: Distillation = field(default_factory=Distillation)
     language: Language = field(default_factory=Language)
@@ -153,6 +157,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         rules = {
             f"preset must be one of {', '.join(presets())}": self.preset in presets(),
+            "keep_photos must be auto, yes or no": self.keep_photos in ("auto", "yes", "no"),
+            "validate_every must be in [1, 10,000]": 1 <= self.validate_every <= MAX_EPOCHS,
             "batch_size, min_count, max_words, views, teacher_views and checkpoint_every must be at least 1": min(
                 self.batch_size,
                 self.min_count,
@@ -177,8 +183,8 @@ class TrainConfig:
             "task_share must be in [0, 1]": 0 <= self.task_share <= 1,
             "temperature must be finite and above 0": 0 < self.temperature < math.inf,
             "pseudo_captions must be in [0, 5]": 0 <= self.pseudo_captions <= MAX_PSEUDO_CAPTIONS,
-            "pseudo_captions need task_teachers and a folder unlabelled": not self.pseudo_captions
-            or bool(self.task_teachers and self.unlabelled),
+            "pseudo_captions need task_teachers": not self.pseudo_captions or bool(self.task_teachers),
+            "pseudo_temperature must be in [0.01, 10]": 0.01 <= self.pseudo_temperature <= 10,
             "task_views must not be negative": self.task_views >= 0,
             "task_views need task_teachers": not self.task_views or bool(self.task_teachers),
             "alpha, beta and spatial must be finite and not negative": all(
@@ -218,7 +224,8 @@ class TrainConfig:
 
     def continues(self, begun: TrainConfig, stages: int) -> bool:
         """Whether a run of ``begun``, the first ``stages`` of whose stages have begun, may go on with this one."""
-        free = [*list(self.stages())[stages:], "workers"]  # how photos are read changes nothing of them
+        # How photos are read changes nothing of them but, in memory, how their crops are interpolated.
+        free = [*list(self.stages())[stages:], "workers", "keep_photos", "validate_every"]
         ours, theirs = self.to_json(), begun.to_json()
         return all(ours[name] == theirs[name] for name in ours if name not in free)
 

@@ -61,9 +61,10 @@ def plan(config: TrainConfig, model: CaptionNetwork, data: TrainingData, task: T
 
 
 def _teacher_cache(config: TrainConfig, data: TrainingData) -> TeacherCache:
-    unlabelled = photos_of(Path(config.unlabelled)) if config.unlabelled else []
-    paths = [*(photo.path for photo in data.train), *unlabelled]
-    views = FixedViews.of(config, config.teacher_views, flip=False)  # its maps are mirrored with the photos
+    paths = [*(photo.path for photo in data.train), *data.unlabelled]
+    views = FixedViews.of(
+        config, config.teacher_views, data.photos, flip=False
+    )  # its maps are mirrored with the photos
     return TeacherCache(load_teacher(config.teacher), paths, [photo.path for photo in data.val], views)
 
 
@@ -77,7 +78,7 @@ def _end_to_end(
 ) -> Source:
     """Photos augmented anew, unless they come in the fixed views of which task teachers or a teacher know features."""
     if config.task_views:
-        fixed = FixedViews.of(config, config.task_views)
+        fixed = FixedViews.of(config, config.task_views, data.photos)
         if teacher is not None:  # its own features are of other views
             teacher = TeacherCache(teacher.teacher, teacher.paths, (), fixed)
         return Source(data, PhotosInViews(config, model, data, fixed), captions, teacher, task)

@@ -36,6 +36,12 @@ def resolved_precision(asked: str, device: torch.device) -> Precision:
     return Precision("fp32", "as the graphics card has no bf16")
 
 
+def use_card(device: torch.device, precision: str) -> None:
+    """Have a graphics card take what it is quickest with; on a CPU nothing changes."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "bf16" else "highest")  # TensorFloat-32, or float32
+
+
 def cpu_precision(asked: str, flags: Collection[str]) -> Precision:
     """The same on a CPU with these ``flags``, as Linux names its instructions."""
     found = bf16_instructions(flags)

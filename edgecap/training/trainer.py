@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,12 +27,13 @@ from edgecap.training.ema import AveragedWeights
 from edgecap.training.few_words import few_words
 from edgecap.training.forecast import WORTH_IT, hours_line, plan_lines, unchanged
 from edgecap.training.log import LogRow, TrainingLog, plot_curve
-from edgecap.training.plan import plan
-from edgecap.training.precision import resolved_precision
+from edgecap.training.plan import photos_of, plan
+from edgecap.training.precision import resolved_precision, use_card
 from edgecap.training.processes import Processes
 from edgecap.training.progress import progress
 from edgecap.training.saved_run import fitting, saved_run
 from edgecap.training.sources.batches import Batch, made_ahead
+from edgecap.training.sources.photos import photos_for
 from edgecap.training.sources.pseudo_captions import with_pseudo_captions
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.workers import resolved_workers
@@ -75,6 +77,7 @@ class Trainer:
         self.cache = cache or folder / "cache"
         self.device = self.processes.device
         self.precision = resolved_precision(config.precision, self.device)
+        use_card(self.device, self.precision.name)
         # What is worked with here; a checkpoint keeps what was asked for, which may come to something else elsewhere.
         workers = resolved_workers(config.workers, self.device)
         taught = replace(taught or config, precision=self.precision.name, workers=workers)
@@ -96,7 +99,19 @@ class Trainer:
             raise DataError(dataset.source, f"is not what the run in {folder} was trained on: its words differ")
         self.architecture, self.dims, self.vocabulary = begun.architecture, begun.dims, begun.vocabulary
         self.model = self.architecture.network(self.dims, config.dropout)
-        data = TrainingData(train, val, self.vocabulary, preprocess_config(self.dims), parts=dataset.weighted(train))
+        preprocess = preprocess_config(self.dims)
+        unlabelled = tuple(photos_of(Path(config.unlabelled))) if config.unlabelled else ()
+        paths = [*(photo.path for photo in (*train, *val)), *unlabelled]
+        photos = photos_for(config.keep_photos, paths, preprocess, self.device, workers, self.say)
+        data = TrainingData(
+            train,
+            val,
+            self.vocabulary,
+            preprocess,
+            unlabelled=unlabelled,
+            photos=photos,
+            parts=dataset.weighted(train),
+        )
         task = task_teacher(taught, self.vocabulary, self.device)
         with self.processes.first_goes_first():
             data = with_pseudo_captions(data, task, taught, self.cache)
@@ -172,14 +187,16 @@ class Trainer:
     def _run_stage(self, stage: TrainingStage) -> None:
         if self.position.stage != stage.number:  # else it goes on where it was
             self.position = replace(self.position, stage=stage.number, epoch=0, batch=0)
-        optimizer = AdamW(stage.parameter_groups(), lr=0.0, weight_decay=self.config.weight_decay)
+        one_pass = self.device.type == "cuda"  # over all weights: hundreds of small ones keep a card waiting
+        optimizer = AdamW(stage.parameter_groups(), lr=0.0, weight_decay=self.config.weight_decay, fused=one_pass)
         with fitting(self.folder / LAST):
             load_optimizer(optimizer, self._optimizer_state)
         self._optimizer_state = {}
         self._forecast(stage)
         for epoch in range(self.position.epoch, stage.options.epochs):
             self._run_epoch(stage, optimizer, epoch)
-            self._validate(stage, epoch)
+            if (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == stage.options.epochs:
+                self._validate(stage, epoch)
             self.position = replace(self.position, epoch=epoch + 1, batch=0)
             if epoch + 1 == stage.options.epochs:
                 # The next stage learns other parameters, with a fresh optimizer, and goes on from the average.
@@ -214,7 +231,7 @@ class Trainer:
         description = f"{stage.name} {epoch + 1}/{stage.options.epochs}"
         self.model.train()
         with StopRequest() as stop, progress(description, order.shown, min(done, order.shown)) as bar:
-            batches = stage.batches(order)
+            batches = (batch.to(self.device) for batch in stage.batches(order))
             began = time.perf_counter()
             for batch in made_ahead(batches):
                 behind = epoch * len(order) + self.position.batch  # steps of the stage
@@ -242,6 +259,8 @@ class Trainer:
 
     def _any(self, here: bool) -> bool:
         """Whether it is so in any process."""
+        if self.processes.count == 1:
+            return here
         return bool(self.processes.sum(torch.tensor(float(here), device=self.device)))
 
     def _step(self, stage: TrainingStage, optimizer: AdamW, batch: Batch, done: float) -> tuple[float, float]:
@@ -250,20 +269,23 @@ class Trainer:
         Raises ``TrainingError``, with the weights unchanged, if the gradient is not finite.
         """
         terms = self._terms(stage, batch, done)
-        shared = [terms[0].total.item(), *(float(term.over) for term in terms)]
-        shown, *over = self.processes.sum(torch.tensor(shared, device=self.device)).tolist()
+        over = [float(term.over) for term in terms]
+        if self.processes.count > 1:
+            over = self.processes.sum(torch.tensor(over, device=self.device)).tolist()
         loss = loss_of(terms, over)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.processes.sum_gradients(learning)
-        norm = torch.nn.utils.clip_grad_norm_(learning, self.config.clip_norm)
-        if not torch.isfinite(norm):
+        clipped = torch.nn.utils.clip_grad_norm_(learning, self.config.clip_norm)
+        # The one time in a step that a graphics card is waited for.
+        shown, norm = torch.stack([self.processes.sum(terms[0].total.detach().float()), clipped.float()]).tolist()
+        if not math.isfinite(norm):
             step = self.position.step + 1
             raise TrainingError(f"the gradient of step {step:,} is not finite: resume with a lower learning rate")
         optimizer.step()
         self.average.update()
-        return shown / over[0], norm.item()
+        return shown / over[0], norm
 
     def _validate(self, stage: TrainingStage, epoch: int) -> None:
         if not self.processes.first:

@@ -84,8 +84,7 @@ def terms_of(model: CaptionModel, photos: list[list[list[int]]], smoothing: floa
 
 
 def terms_of_padded(model: CaptionModel, features: Tensor, captions: Tensor, smoothing: float) -> list[Term]:
-    steps = model.forced_steps(features, captions)
-    return caption_terms(steps, smoothing=smoothing)
+    return caption_terms(model.forced_words(features, captions), smoothing=smoothing)
 
 
 def value(terms: list[Term]) -> float:
@@ -169,7 +168,7 @@ def test_end_to_end_words_and_distances_are_weighed(model: CaptionModel) -> None
     stage = CaptionStage("end_to_end", config.end_to_end, config, model, data, source, head)
     with torch.no_grad():
         found = stage.loss(batch, 0.0)
-        (words,) = caption_terms(model.forced_steps(model.encoder(batch.inputs), batch.captions))
+        (words,) = caption_terms(model.forced_words(model.encoder(batch.inputs), batch.captions))
         by_location, whole = distances(model, head, batch)
     assert value(found) == pytest.approx(0.2 * words.mean + 0.05 * by_location + 0.6 * whole, rel=1e-4)
     assert found[0].mean == pytest.approx(words.mean, rel=1e-5)  # the log shows words without their weight

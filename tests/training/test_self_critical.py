@@ -263,6 +263,6 @@ def test_a_short_stage_raises_the_mean_reward(dataset: CaptionDataset) -> None:
         return means
 
     torch.manual_seed(0)
-    learn(40, 1e-2, lambda: caption_terms(model.forced_steps(stage.source.views.features(grids), captions)))
+    learn(40, 1e-2, lambda: caption_terms(model.forced_words(stage.source.views.features(grids), captions)))
     rewards = -np.array(learn(50, 3e-3, lambda: stage.loss(batch, 0.0)))
     assert rewards[:5].mean() > 1 and rewards[-5:].mean() > rewards[:5].mean() + 0.7

@@ -17,7 +17,7 @@ from tiny_dataset import write_tiny_dataset
 from training_runs import PLAIN, assert_same_run, log_rows
 
 from edgecap.architectures.checkpoint import load_checkpoint, save_checkpoint
-from edgecap.architectures.network import CaptionNetwork, ForcedStep
+from edgecap.architectures.network import CaptionNetwork, ForcedWords
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError
 from edgecap.training.config import TrainConfig
@@ -223,11 +223,12 @@ def test_another_dataset_is_not_resumed_on(learnt: Path, tmp_path: Path) -> None
 def test_a_gradient_that_is_not_finite_stops_the_run(
     dataset: CaptionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = CaptionNetwork.forced_steps
+    real = CaptionNetwork.forced_words
 
-    def broken(*inputs: Any) -> Iterator[ForcedStep]:
-        yield from (step._replace(log_probs=step.log_probs * float("nan")) for step in real(*inputs))
+    def broken(*inputs: Any) -> ForcedWords:
+        words = real(*inputs)
+        return words._replace(log_probs=words.log_probs * float("nan"))
 
-    monkeypatch.setattr(CaptionNetwork, "forced_steps", broken)
+    monkeypatch.setattr(CaptionNetwork, "forced_words", broken)
     with pytest.raises(TrainingError, match="the gradient of step 1 is not finite"):
         train_run(dataset, tmp_path / "run", overrides=PLAIN, say=lambda line: None)

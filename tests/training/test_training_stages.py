@@ -88,8 +88,8 @@ def test_photos_with_one_caption_and_with_several_weigh_by_their_words(
     batch = next(stage.batches(stage.order(0)))
     fewer = batch.captions.clone()
     fewer[0, 1:] = 0
-    steps = small_model.forced_steps(stage.source.views.features(batch.inputs), fewer)  # type: ignore[attr-defined]
-    (padded,) = caption_terms(steps)
+    words = small_model.forced_words(stage.source.views.features(batch.inputs), fewer)  # type: ignore[attr-defined]
+    (padded,) = caption_terms(words)
     (term,) = stage.loss(replace(batch, captions=fewer), 0.0)
     assert term.over == padded.over < int((batch.captions[..., 1:] != 0).sum())
     assert term.total.item() == pytest.approx(padded.total.item(), rel=1e-5)

@@ -72,6 +72,11 @@ class Decoder(nn.Module):
 
         token (N, K) int64; state: h, c (N, K, H); memory: features (N, L, D), keys (N, L, A)
         """
+        h, state, alpha = self.advance(token, state, memory)
+        return TorchStep(self.spoken(h), state, alpha)
+
+    def advance(self, token: Tensor, state: Tensors, memory: Tensors) -> tuple[Tensor, Tensors, Tensor]:
+        """What of it the next step waits for: h (N, K, H), the next state, alpha (N, K, L)."""
         h, c = state["h"], state["c"]
         context, alpha = self.attend(h, memory["features"], memory["keys"])  # (N, K, D), (N, K, L)
         embedded = self.dropout(self.embedding(token))  # (N, K, E)
@@ -79,5 +84,8 @@ class Decoder(nn.Module):
         in_gate, forget_gate, cell, out_gate = gates.chunk(4, dim=-1)  # (N, K, H) each
         c = torch.sigmoid(forget_gate) * c + torch.sigmoid(in_gate) * torch.tanh(cell)
         h = torch.sigmoid(out_gate) * torch.tanh(c)
-        log_probs = self.output(self.dropout(h)).float().log_softmax(dim=-1)  # (N, K, V)
-        return TorchStep(log_probs, {"h": h, "c": c}, alpha)
+        return h, {"h": h, "c": c}, alpha
+
+    def spoken(self, h: Tensor) -> Tensor:
+        """h (.., H) -> log-probabilities (.., V), float32."""
+        return self.output(self.dropout(h)).float().log_softmax(dim=-1)  # type: ignore[no-any-return]

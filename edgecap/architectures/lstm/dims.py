@@ -16,6 +16,8 @@ BACKBONE_CHANNELS = {
     "shufflenet_v2_x1_0": 1024,
     "shufflenet_v2_x1_0_narrow": 512,
     "efficientnet_lite0": 1280,
+    "efficientnet_lite2": 1280,
+    "efficientnet_lite3": 1280,
     "efficientnet_lite2_lite3": 2560,
 }
 
@@ -78,6 +80,8 @@ PRESETS: dict[str, ModelDims] = {
         tied=True,
     ),
     "plus": ModelDims("plus", "efficientnet_lite0", (512,), 0, LITE_MEAN, LITE_STD),
-    # Not for a board: a task teacher of the others.
+    # Not for a board: teachers of the others.
     "large": ModelDims("large", "efficientnet_lite2_lite3", (512,), 0, LITE_MEAN, LITE_STD),
+    "large-lite2": ModelDims("large-lite2", "efficientnet_lite2", (512,), 0, LITE_MEAN, LITE_STD),
+    "large-lite3": ModelDims("large-lite3", "efficientnet_lite3", (512,), 0, LITE_MEAN, LITE_STD),
 }

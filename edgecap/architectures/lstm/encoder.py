@@ -17,6 +17,8 @@ BACKBONES: dict[str, Callable[[ModelDims], nn.Module]] = {
     "shufflenet_v2_x1_0": lambda dims: ShuffleNetV2(dims.activation),
     "shufflenet_v2_x1_0_narrow": lambda dims: ShuffleNetV2(dims.activation, BACKBONE_CHANNELS[dims.backbone]),
     "efficientnet_lite0": lambda dims: EfficientNetLite("lite0"),
+    "efficientnet_lite2": lambda dims: EfficientNetLite("lite2"),
+    "efficientnet_lite3": lambda dims: EfficientNetLite("lite3"),
     "efficientnet_lite2_lite3": lambda dims: SideBySide("lite2", "lite3"),
 }
 

@@ -30,3 +30,12 @@ class CaptionModel(CaptionNetwork):
     def step(self, token: Tensor, state: Tensors, memory: Tensors) -> TorchStep:
         """As :meth:`Decoder.step`."""
         return self.decoder.step(token, state, memory)
+
+    def advance(self, token: Tensor, state: Tensors, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """As :meth:`Decoder.advance`: the words' matrix, the largest, is then taken once for all steps."""
+        h, state, _ = self.decoder.advance(token, state, memory)
+        return h, state
+
+    def spoken(self, advanced: Tensor) -> Tensor:
+        """As :meth:`Decoder.spoken`."""
+        return self.decoder.spoken(advanced)

@@ -35,12 +35,20 @@ class Batch:
     inputs: Tensor  # images (N, 3, S, S) or grids (N, L, C), float32
     captions: Tensor  # (N, K, T + 1) int64, <start> .. <end> <pad>.., each photo's captions from long to short
     teacher: TeacherTensors | None = None
-    views: NDArray[np.int64] | None = None  # (N,) which cached view of each photo
+    known: tuple[Tensor, ...] = ()  # by task teacher its cached features (N, L, D), float16
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
-        teacher = self.teacher and TeacherTensors(*(tensor.to(device) for tensor in self.teacher))
-        return replace(self, inputs=self.inputs.to(device), captions=self.captions.to(device), teacher=teacher)
+        """The same on a device, but for the captions: what has to be counted in them must not wait for it."""
+        teacher = self.teacher and TeacherTensors(*(moved(tensor, device) for tensor in self.teacher))
+        known = tuple(moved(tensor, device) for tensor in self.known)
+        return replace(self, inputs=moved(self.inputs, device), teacher=teacher, known=known)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; from memory that a graphics card reads by itself, so that nothing waits for it."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,14 @@ from edgecap.runtime.bundle.typed import read_options
 from edgecap.runtime.machine.atomic_write import write_atomically
 
 Features = NDArray[np.float16]  # (photos, ...), memory-mapped
-ENCODE_BATCH = 32
+ENCODE_BATCH, ENCODE_BATCH_OF_A_CARD = 32, 256
 _BATCHES_BETWEEN_MARKS = 16  # a killed run computes at most so many batches once more
 _CHUNK = 2**24
+
+
+def encoded_at_once() -> int:
+    """Photos that a network takes at once here: a graphics card is not busy with as few as a CPU."""
+    return ENCODE_BATCH_OF_A_CARD if torch.cuda.is_available() else ENCODE_BATCH
 
 
 def feature_key(network: str, *recipe: Any) -> str:
@@ -71,15 +76,16 @@ class FeatureCache:
         path.unlink(missing_ok=True)
         array = np.load(partial, mmap_mode="r+") if done else None
         self.advance(done)
-        for start in range(done, count, ENCODE_BATCH):
-            rows = compute(range(start, min(start + ENCODE_BATCH, count)))
+        at_once = encoded_at_once()
+        for start in range(done, count, at_once):
+            rows = compute(range(start, min(start + at_once, count)))
             if array is None:
                 shape = (count, *rows.shape[1:])
                 array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)  # type: ignore[no-untyped-call,unused-ignore]
                 _reserve(partial)
             array[start : start + len(rows)] = rows
             self.advance(len(rows))
-            if start // ENCODE_BATCH % _BATCHES_BETWEEN_MARKS == _BATCHES_BETWEEN_MARKS - 1:
+            if start // at_once % _BATCHES_BETWEEN_MARKS == _BATCHES_BETWEEN_MARKS - 1:
                 array.flush()
                 _write(mark, {"done": start + len(rows)})
         if isinstance(array, np.memmap):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from edgecap.data.augmentation import Augmentation, cached_view
-from edgecap.runtime.engines.engine import FloatArray
-from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
+from edgecap.data.augmentation import Augmentation, Cut, fixed_cut
+from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.config import TrainConfig
 from edgecap.training.sources.feature_cache import photo_facts
-from edgecap.training.sources.workers import in_order
+from edgecap.training.sources.photos import Photos
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,24 @@ class FixedViews:
     count: int
     augmentation: Augmentation
     seed: int
-    workers: int = 1  # threads that read photos
+    photos: Photos
 
     @classmethod
-    def of(cls, config: TrainConfig, count: int, *, flip: bool = True) -> FixedViews:
+    def of(cls, config: TrainConfig, count: int, photos: Photos, *, flip: bool = True) -> FixedViews:
         """As a configuration augments; without ``flip`` none is mirrored, as whoever shows them will do it."""
         augmentation = config.augmentation if flip else replace(config.augmentation, flip=False)
-        return cls(count, augmentation, config.seed, config.workers)
+        return cls(count, augmentation, config.seed, photos)
 
-    def images(self, paths: Sequence[Path], views: Iterable[int], preprocess: PreprocessConfig) -> FloatArray:
+    def cuts(self, paths: Sequence[Path], views: Iterable[int]) -> list[Cut]:
+        """What a view of each of N photos shows."""
+        return [
+            fixed_cut(view, np.random.default_rng((self.seed, view, zlib.crc32(path.name.encode()))), self.augmentation)
+            for path, view in zip(paths, views, strict=True)
+        ]
+
+    def images(self, paths: Sequence[Path], views: Iterable[int], preprocess: PreprocessConfig) -> Tensor:
         """A view of each of N photos, (N, 3, S, S) float32. Raises ``ImageError`` naming one that cannot be read."""
-
-        def image(of: tuple[Path, int]) -> FloatArray:
-            path, view = of
-            rng = np.random.default_rng((self.seed, view, zlib.crc32(path.name.encode())))
-            pixels = np.asarray(cached_view(load_image(path, preprocess), view, rng, self.augmentation))  # (S, S, 3)
-            return normalize(pixels[np.newaxis], preprocess)  # (1, 3, S, S)
-
-        return np.concatenate(in_order(image, list(zip(paths, views, strict=True)), self.workers))
+        return self.photos.images(paths, self.cuts(paths, views), preprocess)
 
     def recipe(self, paths: Sequence[Path], preprocess: PreprocessConfig) -> list[Any]:
         """All that the views of some photos depend on, for the name of what is cached of them."""

@@ -1,17 +1,20 @@
-"""Grids of a frozen backbone: of fixed views of photos, computed once, for all whose backbone it is."""
+"""What frozen networks make of fixed views of photos, computed once: a backbone's grids, an encoder's features."""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.network import PhotoEncoder
-from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.sources.feature_cache import FeatureCache, Features, feature_key
 from edgecap.training.sources.fixed_views import FixedViews
@@ -33,40 +36,56 @@ class JoinedRows:
         return row
 
 
-def joined_grids(
+class Frozen(NamedTuple):
+    """A network that does not learn, or the part of one whose rows are cached."""
+
+    network: nn.Module  # all that the rows depend on
+    rows: Callable[[Tensor], Tensor]  # photos (N, 3, S, S) -> (N, L, C)
+
+
+def backbone_of(encoder: PhotoEncoder) -> Frozen:
+    """Its grids."""
+    return Frozen(encoder.eval().backbone, encoder.grid)
+
+
+def all_of(encoder: PhotoEncoder) -> Frozen:
+    """Its features."""
+    return Frozen(encoder.eval(), encoder)
+
+
+def joined_rows(
     cache: FeatureCache,
-    encoder: PhotoEncoder,
+    frozen: Frozen,
     groups: Sequence[Sequence[Path]],
     views: FixedViews,
     preprocess: PreprocessConfig,
     precision: str,
 ) -> list[JoinedRows]:
-    """By view, grids of all photos of all groups: each group is cached apart, as other runs may have fewer."""
+    """By view, the rows of all photos of all groups: each group is cached apart, as other runs may have fewer."""
     return [
-        JoinedRows([grids(cache, encoder, group, views, view, preprocess, precision) for group in groups if group])
+        JoinedRows([rows_of(cache, frozen, group, views, view, preprocess, precision) for group in groups if group])
         for view in range(views.count)
     ]
 
 
-def grids(
+def rows_of(
     cache: FeatureCache,
-    encoder: PhotoEncoder,
+    frozen: Frozen,
     photos: Sequence[Path],
     views: FixedViews,
     view: int,
     preprocess: PreprocessConfig,
     precision: str,
 ) -> Features:
-    """Grids (photos, L, C) of one of the views of some photos."""
-    key = feature_key(network_key(encoder.backbone), precision, views.recipe(photos, preprocess))
-    device = next(encoder.parameters()).device
-    encoder.eval()
+    """Rows (photos, L, C) of one of the views of some photos."""
+    key = feature_key(network_key(frozen.network), precision, views.recipe(photos, preprocess))
+    device = next(frozen.network.parameters()).device
 
-    def compute(rows: range) -> FloatArray:
+    def compute(rows: range) -> NDArray[np.float16]:
         paths = photos[rows.start : rows.stop]
         images = views.images(paths, [view] * len(rows), preprocess)
-        batch = torch.from_numpy(images).to(device, memory_format=torch.channels_last)  # (N, 3, S, S)
+        batch = images.to(device, memory_format=torch.channels_last)  # (N, 3, S, S)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return encoder.grid(batch).float().cpu().numpy()  # (N, L, C)
+            return frozen.rows(batch).half().cpu().numpy()  # (N, L, C)
 
     return cache.features(f"{key}-view{view}", len(photos), compute)

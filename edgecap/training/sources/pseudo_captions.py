@@ -1,53 +1,86 @@
-"""Captions by task teachers for photos that have none, to be learnt from as those of people are."""
+"""Captions by task teachers for photos that have none, or one, to be learnt from as those of people are."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from edgecap.architectures.defaults import default_generation
-from edgecap.architectures.ensemble_engine import EnsembleEngine
+from edgecap.data.augmentation import WHOLE
 from edgecap.data.karpathy import CaptionedPhoto
-from edgecap.metrics.split import EVALUATION_BATCH, encoded_photos
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.machine.atomic_write import write_atomically
-from edgecap.runtime.search.decoding import decode
 from edgecap.training.config import TrainConfig
-from edgecap.training.plan import photos_of
 from edgecap.training.progress import progress
-from edgecap.training.sources.feature_cache import feature_key, photo_facts
+from edgecap.training.sources.feature_cache import encoded_at_once, feature_key, photo_facts
+from edgecap.training.sources.photos import Photos
 from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.stages.drawing import draw_captions
 from edgecap.training.teachers.task_teacher import TaskTeacher
+
+Captions = list[list[list[str]]]  # of each photo some, each its words
 
 
 def with_pseudo_captions(
     data: TrainingData, teacher: TaskTeacher | None, config: TrainConfig, cache: Path
 ) -> TrainingData:
-    """The data with the unlabelled photos, captioned, if the configuration asks for them."""
+    """The data with the unlabelled photos, captioned, and more captions of those that have one, if it is asked for."""
     if teacher is None or not config.pseudo_captions:
         return data
-    photos = photos_of(Path(config.unlabelled))
-    return replace(data, captioned_by_teachers=_captioned(photos, teacher, data.vocabulary, config, cache))
+    unlabelled = data.unlabelled
+    lonely = [number for number, photo in enumerate(data.train) if len(photo.captions) == 1]
+    paths = [*unlabelled, *(data.train[number].path for number in lonely)]
+    found = [tuple(map(tuple, captions)) for captions in _captions(paths, data, teacher, config, cache)]
+    train = list(data.train)
+    for number, captions in zip(lonely, found[len(unlabelled) :], strict=True):
+        train[number] = replace(train[number], captions=(*train[number].captions, *captions))
+    captioned = [
+        CaptionedPhoto(path.name, path, captions)
+        for path, captions in zip(unlabelled, found[: len(unlabelled)], strict=True)
+    ]
+    return replace(data, train=tuple(train), captioned_by_teachers=tuple(captioned))
 
 
-def _captioned(
-    photos: list[Path], teacher: TaskTeacher, vocabulary: Vocabulary, config: TrainConfig, cache: Path
-) -> tuple[CaptionedPhoto, ...]:
-    """Each photo with the best ``config.pseudo_captions`` hypotheses of the teachers' beam; cached as JSON."""
-    options = replace(default_generation(vocabulary).options(vocabulary), n_best=config.pseudo_captions)
-    path = cache / f"{feature_key(teacher.key, repr(options), config.precision, photo_facts(photos))}-captions.json"
-    found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
-    if len(found) < len(photos):
-        backend = EnsembleEngine(teacher.models, autocast=config.precision == "bf16")
-        bare = [CaptionedPhoto(photo.name, photo, ()) for photo in photos]
-        with progress("captioning unlabelled photos", len(photos)) as bar:
-            for batch, encoded in encoded_photos(backend, bare, teacher.preprocess):
-                for photo, ranked in zip(batch, decode(backend, encoded, vocabulary, options), strict=True):
-                    found[photo.id] = [vocabulary.words(hypothesis.token_ids) for hypothesis in ranked]
-                bar.update(min(EVALUATION_BATCH, len(batch)))
-        cache.mkdir(parents=True, exist_ok=True)
-        with write_atomically(path) as partial:
-            partial.write_text(json.dumps(found))
-    return tuple(CaptionedPhoto(photo.name, photo, tuple(map(tuple, found[photo.name]))) for photo in photos)
+def _captions(
+    paths: Sequence[Path], data: TrainingData, teacher: TaskTeacher, config: TrainConfig, cache: Path
+) -> Captions:
+    """Of each photo ``config.pseudo_captions`` drawn captions, equal ones once; cached as JSON."""
+    recipe = (config.pseudo_captions, config.pseudo_temperature, config.max_words, config.seed, config.precision)
+    path = cache / f"{feature_key(teacher.key, *recipe, photo_facts(paths))}-captions.json"
+    if path.exists():
+        known: Captions = json.loads(path.read_bytes())
+        return known
+    found: Captions = []
+    with progress("captioning photos", len(paths)) as bar, torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        at_once = encoded_at_once()
+        for start in range(0, len(paths), at_once):
+            some = paths[start : start + at_once]
+            found += _drawn(some, data.photos, data.vocabulary, teacher, config)
+            bar.update(len(some))
+    cache.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as partial:
+        partial.write_text(json.dumps(found))
+    return found
+
+
+def _drawn(
+    paths: Sequence[Path], photos: Photos, vocabulary: Vocabulary, teacher: TaskTeacher, config: TrainConfig
+) -> Captions:
+    images = photos.images(paths, [WHOLE] * len(paths), teacher.preprocess)
+    features = teacher.live(images, teacher.preprocess)
+    marks = default_generation(vocabulary).suppressed_tokens
+    drawn = draw_captions(
+        teacher.models,
+        features,
+        vocabulary,
+        config.pseudo_captions,
+        config.max_words,
+        temperature=config.pseudo_temperature,
+        never=[vocabulary.unk_id, *vocabulary.encode(marks)],
+    )
+    return [[list(words) for words in dict.fromkeys(map(vocabulary.words, photo)) if words] for photo in drawn]

@@ -6,7 +6,7 @@ views are fixed, and else made as the photos come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from edgecap.training.sources.batches import Batch, EpochOrder
 from edgecap.training.sources.captions import Captions
+from edgecap.training.sources.fixed_views import FixedViews
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.views import Views
 from edgecap.training.teachers.task_teacher import TaskTeacher
@@ -37,7 +38,9 @@ class Source:
         if self.teacher is not None:
             self.teacher.prepare(cache)
         if self.task_teacher is not None and self.views.fixed:
-            self.task_teacher.prepare(cache, self.data.groups, self.views.fixed)
+            self.task_teacher.prepare(
+                cache, self.data.groups, FixedViews.of(self.task_teacher.config, self.views.fixed, self.data.photos)
+            )
 
     def batches(self, order: EpochOrder) -> Iterator[Batch]:
         """The batches of an epoch. Raises ``ImageError`` naming a photo that cannot be read."""
@@ -48,13 +51,16 @@ class Source:
             if self.teacher is not None:
                 assert views is not None  # a plan gives a teacher fixed views, mirrored or not
                 teacher = self.teacher.of(indices, views, mirrored)
-            yield Batch(indices, inputs, captions, teacher, views)
+            known: Sequence[Tensor] = ()
+            if self.task_teacher is not None and self.views.fixed:
+                assert views is not None
+                known = self.task_teacher.cached(indices, views)
+            yield Batch(indices, inputs, captions, teacher, tuple(known))
 
     def task_features(self, batch: Batch) -> list[Tensor]:
         """What the task teachers see of a batch, by teacher (N, L, D)."""
         if self.task_teacher is None:
             return []
         if self.views.fixed:
-            assert batch.views is not None
-            return self.task_teacher.cached(batch.indices, batch.views)
+            return [known.float() for known in batch.known]
         return self.task_teacher.live(batch.inputs, self.data.preprocess)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
 from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.photo.preprocess import PreprocessConfig
+from edgecap.training.sources.photos import PhotoFiles, Photos
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class TrainingData:
     vocabulary: Vocabulary
     preprocess: PreprocessConfig
     captioned_by_teachers: tuple[CaptionedPhoto, ...] = ()  # more to learn from, but not to be rewarded by
+    unlabelled: tuple[Path, ...] = ()  # without captions
+    photos: Photos = field(default_factory=PhotoFiles)  # where the pixels of all of them come from
     # Of several datasets, whose photos of train stand one after the other: how many each has, and its weight
     parts: tuple[tuple[int, float], ...] = ()
 

@@ -17,19 +17,17 @@ from torch import Tensor
 
 from edgecap.architectures.network import CaptionNetwork
 from edgecap.architectures.torch_engine import TorchEngine
-from edgecap.data.augmentation import PLAIN_VIEW, random_view
+from edgecap.data.augmentation import PLAIN_VIEW, WHOLE, random_cut
 from edgecap.data.karpathy import CaptionedPhoto
-from edgecap.metrics.split import EVALUATION_BATCH, encoded_photos
-from edgecap.runtime.engines.engine import Encoded, FloatArray
-from edgecap.runtime.photo.preprocess import load_image, normalize
+from edgecap.metrics.split import EVALUATION_BATCH
+from edgecap.runtime.engines.engine import Encoded
 from edgecap.training.config import TrainConfig
 from edgecap.training.progress import progress
 from edgecap.training.sources.batches import EpochOrder
 from edgecap.training.sources.feature_cache import FeatureCache
 from edgecap.training.sources.fixed_views import FixedViews
-from edgecap.training.sources.grids import JoinedRows, grids, joined_grids
+from edgecap.training.sources.grids import JoinedRows, backbone_of, joined_rows, rows_of
 from edgecap.training.sources.training_data import TrainingData
-from edgecap.training.sources.workers import in_order
 
 
 class Seen(NamedTuple):
@@ -70,15 +68,15 @@ class CachedGrids:
 
     def __init__(self, config: TrainConfig, model: CaptionNetwork, data: TrainingData) -> None:
         self._model, self._data, self._precision = model, data, config.precision
-        self._views, self.fixed = FixedViews.of(config, config.views), config.views
+        self._views, self.fixed = FixedViews.of(config, config.views, data.photos), config.views
 
     def prepare(self, cache: Path) -> None:
         data, views, encoder = self._data, self._views, self._model.encoder
         with progress("caching features", len(data.learnt) * self.fixed + len(data.val)) as bar:
             features = FeatureCache(cache, bar.update)
-            how = (data.preprocess, self._precision)
-            self._train_views = joined_grids(features, encoder, data.groups, views, *how)
-            val = [grids(features, encoder, group, views, PLAIN_VIEW, *how) for group in data.val_groups]
+            backbone, how = backbone_of(encoder), (data.preprocess, self._precision)
+            self._train_views = joined_rows(features, backbone, data.groups, views, *how)
+            val = [rows_of(features, backbone, group, views, PLAIN_VIEW, *how) for group in data.val_groups]
             self._val_grids = JoinedRows(val)
 
     def cached_bytes(self) -> int:
@@ -121,7 +119,11 @@ class _Photos:
         return self._model.encoder(inputs.to(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
     def encoded_val(self, backend: TorchEngine) -> Iterator[tuple[Sequence[CaptionedPhoto], Encoded]]:
-        return encoded_photos(backend, self._data.val, self._data.preprocess)
+        data = self._data
+        for start in range(0, len(data.val), EVALUATION_BATCH):
+            photos = data.val[start : start + EVALUATION_BATCH]
+            images = data.photos.images([photo.path for photo in photos], [WHOLE] * len(photos), data.preprocess)
+            yield photos, backend.encode_images(images)
 
 
 class PhotosAnew(_Photos):
@@ -130,15 +132,11 @@ class PhotosAnew(_Photos):
     fixed = 0
 
     def shown(self, order: EpochOrder) -> Iterator[Seen]:
-        photos, preprocess, how = self._data.paths, self._data.preprocess, self._config.augmentation
-
-        def image(index: int) -> FloatArray:
-            pixels = np.asarray(random_view(load_image(photos[index], preprocess), order.rng(index), how))  # (S, S, 3)
-            return normalize(pixels[np.newaxis], preprocess)  # (1, 3, S, S)
-
+        data, paths, how = self._data, self._data.paths, self._config.augmentation
         for indices in order:
-            images = np.concatenate(in_order(image, indices.tolist(), self._config.workers))  # (N, 3, S, S)
-            yield Seen(indices, torch.from_numpy(images))
+            cuts = [random_cut(order.rng(index), how) for index in indices.tolist()]
+            images = data.photos.images([paths[index] for index in indices], cuts, data.preprocess)  # (N, 3, S, S)
+            yield Seen(indices, images)
 
 
 class PhotosInViews(_Photos):
@@ -154,7 +152,7 @@ class PhotosInViews(_Photos):
         for indices in order:
             paths = [photos[index] for index in indices]
             images = self._views.images(paths, chosen[indices].tolist(), self._data.preprocess)  # (N, 3, S, S)
-            yield Seen(indices, torch.from_numpy(images), chosen[indices])
+            yield Seen(indices, images, chosen[indices])
 
 
 class MirroredPhotos(_Photos):
@@ -185,10 +183,7 @@ class MirroredPhotos(_Photos):
         views = rng.integers(self._views.count, size=len(indices))
         mirrored = rng.random(len(indices)) < (0.5 if self._config.flip else 0)
         paths = [self._photos[index] for index in indices]
-        images = self._views.images(paths, views.tolist(), self._data.preprocess)  # (N, 3, S, S)
-        return Seen(indices, torch.from_numpy(turned(images, mirrored)), views, mirrored)
-
-
-def turned(images: FloatArray, which: NDArray[np.bool_]) -> FloatArray:
-    """Photos (N, 3, S, S), mirrored where ``which`` (N,) says so."""
-    return np.where(which[:, None, None, None], images[..., ::-1], images)
+        shown = zip(self._views.cuts(paths, views.tolist()), mirrored.tolist(), strict=True)
+        cuts = [cut._replace(mirrored=cut.mirrored != turned) for cut, turned in shown]
+        images = self._data.photos.images(paths, cuts, self._data.preprocess)  # (N, 3, S, S)
+        return Seen(indices, images, views, mirrored)

@@ -15,6 +15,7 @@ import torch
 from edgecap.runtime.machine.probes import usable_cores
 
 MOST_BY_ITSELF = 4  # what of the work is Python's goes on in one thread at a time
+MOST_WITH_A_CARD = 16  # which waits for nothing else, and decodes all photos at once
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -26,7 +27,7 @@ def resolved_workers(asked: int, device: torch.device) -> int:
         return asked
     cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's processes on this machine
     learning = torch.get_num_threads() if device.type == "cpu" else 1
-    return min(MOST_BY_ITSELF, max(1, cores - learning))
+    return min(MOST_BY_ITSELF if device.type == "cpu" else MOST_WITH_A_CARD, max(1, cores - learning))
 
 
 def in_order(make: Callable[[Item], Made], items: Sequence[Item], workers: int) -> list[Made]:

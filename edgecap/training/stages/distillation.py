@@ -95,7 +95,7 @@ class DistillationStage(TrainingStage):
         device = next(self.model.parameters()).device
         for start in range(0, len(self._teacher.val_paths), EVALUATION_BATCH):
             images, wanted = self._teacher.val(slice(start, start + EVALUATION_BATCH), self.data.preprocess)
-            features = self.model.encoder(torch.from_numpy(images).to(device))  # (N, L, D)
+            features = self.model.encoder(images.to(device))  # (N, L, D)
             grid = torch.from_numpy(wanted.grid).to(device)
             (term,) = self._head.terms(features, TeacherTensors(grid, grid), spatial=1.0, pooled=0.0)
             total, count = total + term.total.item(), count + term.over

@@ -52,8 +52,8 @@ class LanguageStage(TrainingStage):
         return torch.zeros(1, 1, self.model.dims.feature_dim)  # (N, L, D) of one photo without content
 
     def loss(self, batch: Batch, done: float) -> list[Term]:
-        steps = self.model.forced_steps(batch.inputs, batch.captions)
-        return caption_terms(steps, smoothing=self.config.label_smoothing)
+        words = self.model.forced_words(batch.inputs, batch.captions)
+        return caption_terms(words, smoothing=self.config.label_smoothing)
 
     @torch.no_grad()
     def validate(self) -> Validation:
@@ -64,8 +64,8 @@ class LanguageStage(TrainingStage):
         total = words = 0.0
         for start in range(0, len(sentences), VALIDATION_SENTENCES):
             part = sentences[start : start + VALIDATION_SENTENCES]
-            captions = pad_captions([part], self.data.vocabulary, self.config.max_words).to(device)
-            (term,) = caption_terms(self.model.forced_steps(self._nothing().to(device), captions))
+            captions = pad_captions([part], self.data.vocabulary, self.config.max_words)
+            (term,) = caption_terms(self.model.forced_words(self._nothing().to(device), captions))
             total, words = total + term.total.item(), words + term.over
         loss = total / words
         return Validation(f"val {loss:.3f} nats per word, without photos", loss=loss)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from edgecap.architectures.network import ForcedStep
+from edgecap.architectures.network import ForcedWords
 
 
 class Term(NamedTuple):
@@ -31,49 +31,35 @@ def loss_of(terms: Sequence[Term], over: Iterable[float]) -> Tensor:
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """Word distributions of a teacher: probabilities (N, live, V) by step; ``share`` of the words' loss is theirs."""
+    """A teacher's probabilities of all words in every place (M, V); ``share`` of the words' loss is theirs."""
 
-    distributions: Iterable[Tensor]
+    distributions: Tensor
     share: float
     temperature: float = 1.0
 
-    def distance(self, wanted: Tensor, log_probs: Tensor, real: Tensor) -> Tensor:
+    def distance(self, log_probs: Tensor) -> Tensor:
         """Cross-entropy with both distributions softened, times the temperature squared (Hinton et al. 2015)."""
         if self.temperature == 1:
-            soft, ours = wanted, log_probs
+            soft, ours = self.distributions, log_probs
         else:
-            soft = (wanted.clamp_min(1e-12).log() / self.temperature).softmax(dim=-1)
+            soft = (self.distributions.clamp_min(1e-12).log() / self.temperature).softmax(dim=-1)
             ours = (log_probs / self.temperature).log_softmax(dim=-1)
-        return -(soft * ours).sum(dim=-1)[real].sum() * self.temperature**2
+        return -(soft * ours).sum() * self.temperature**2
 
 
-def caption_terms(
-    steps: Iterable[ForcedStep],
-    *,
-    smoothing: float = 0.0,
-    soft: SoftTargets | None = None,
-) -> list[Term]:
+def caption_terms(words: ForcedWords, *, smoothing: float = 0.0, soft: SoftTargets | None = None) -> list[Term]:
     """Cross-entropy in nats, over the words and ``<end>`` of the captions.
 
     ``smoothing`` gives that share of a target's probability to all words alike (Szegedy et al. 2016,
     arXiv:1512.00567).
     """
-    nll, uniform, distances, words = [], [], [], 0
-    targets = iter(soft.distributions) if soft else None
-    for log_probs, _, target in steps:
-        real = target != 0  # (N, live)
-        words += int(real.sum())
-        nll.append(-log_probs.gather(-1, target[..., None])[..., 0][real].sum())
-        if smoothing:
-            uniform.append(-log_probs.mean(dim=-1)[real].sum())
-        if soft and targets:
-            distances.append(soft.distance(next(targets), log_probs, real))
-    hard = 1 - soft.share if soft else 1.0
-    terms = [Term(torch.stack(nll).sum(), words, hard * (1 - smoothing))]
+    log_probs, target, _ = words
+    count, hard = len(target), 1 - soft.share if soft else 1.0
+    terms = [Term(-log_probs.gather(-1, target[:, None]).sum(), count, hard * (1 - smoothing))]
     if smoothing:
-        terms.append(Term(torch.stack(uniform).sum(), words, hard * smoothing))
+        terms.append(Term(-log_probs.mean(dim=-1).sum(), count, hard * smoothing))
     if soft:
-        terms.append(Term(torch.stack(distances).sum(), words, soft.share))
+        terms.append(Term(soft.distance(log_probs), count, soft.share))
     return terms
 
 

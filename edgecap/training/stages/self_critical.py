@@ -10,49 +10,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from edgecap.architectures.network import CaptionNetwork, several
+from edgecap.architectures.network import CaptionNetwork
 from edgecap.metrics.cider import CiderD
-from edgecap.runtime.bundle.vocabulary import END, Vocabulary
+from edgecap.runtime.bundle.vocabulary import END
 from edgecap.training.config import SelfCritical, TrainConfig
 from edgecap.training.sources.batches import Batch
 from edgecap.training.sources.captions import pad_ids
 from edgecap.training.sources.source import Source
 from edgecap.training.sources.training_data import TrainingData
+from edgecap.training.stages.drawing import draw_captions
 from edgecap.training.stages.losses import Term
 from edgecap.training.stages.stage import CaptionStage
-
-
-@torch.no_grad()
-def draw_captions(
-    model: CaptionNetwork, features: Tensor, vocabulary: Vocabulary, count: int, max_words: int
-) -> list[list[list[int]]]:
-    """``count`` captions of each photo of features (N, L, D), drawn word by word: ids from the first word to ``<end>``.
-
-    A caption that is cut at ``max_words`` has no ``<end>``.
-    """
-    memory, first = model.begin(features)
-    state = several(first, count)  # (N, count, ...) each
-    token = torch.full((len(features), count), vocabulary.start_id, device=features.device)  # (N, count)
-    over, tokens = torch.zeros_like(token, dtype=torch.bool), []
-    for _ in range(max_words + 1):
-        log_probs, state, _ = model.step(token, state, memory)  # (N, count, V)
-        log_probs[..., [vocabulary.pad_id, vocabulary.start_id]] = -torch.inf
-        drawn = log_probs.exp().flatten(0, 1).multinomial(1).view_as(token)  # (N, count)
-        token = torch.where(over, vocabulary.pad_id, drawn)
-        tokens.append(token)
-        over |= token == vocabulary.end_id
-        if over.all():
-            break
-    ids = torch.stack(tokens, dim=-1)[..., : max_words + 1].tolist()  # (N, count, T)
-    return [[_ended(caption, vocabulary, max_words) for caption in photo] for photo in ids]
-
-
-def _ended(ids: list[int], vocabulary: Vocabulary, max_words: int) -> list[int]:
-    if vocabulary.end_id in ids:
-        return ids[: ids.index(vocabulary.end_id) + 1]
-    return ids[:max_words]
 
 
 class SelfCriticalStage(CaptionStage):
@@ -75,7 +44,7 @@ class SelfCriticalStage(CaptionStage):
         model, vocabulary = self.model, self.data.vocabulary
         features = self.source.views.features(batch.inputs)  # (N, L, D)
         model.decoder.eval()  # captions are drawn as they will be decoded, without dropout
-        drawn = draw_captions(model, features.detach(), vocabulary, self.options.samples, self.config.max_words)
+        drawn = draw_captions([model], [features.detach()], vocabulary, self.options.samples, self.config.max_words)
         model.decoder.train()
         drawn = [sorted(photo, key=len, reverse=True) for photo in drawn]
         rewards = self._rewards(batch, drawn)  # (N, K)
@@ -83,7 +52,7 @@ class SelfCriticalStage(CaptionStage):
         others = (rewards.sum(axis=1, keepdims=True) - rewards) / (count - 1)
         advantages = torch.from_numpy(rewards - others).float().to(features.device)  # (N, K)
         captions = pad_ids([[[vocabulary.start_id, *ids] for ids in photo] for photo in drawn], vocabulary.pad_id)
-        log_probs = model.teacher_forced(features, captions.to(features.device)).sum(dim=-1)  # (N, K)
+        log_probs = model.teacher_forced(features, captions).sum(dim=-1)  # (N, K)
         words = sum(len(ids) for photo in drawn for ids in photo)
         reward = Term(advantages.new_tensor(-rewards.sum()), rewards.size)
         return [reward, Term(-(log_probs * advantages).sum(), words)]

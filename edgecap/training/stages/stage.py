@@ -155,7 +155,7 @@ class CaptionStage(TrainingStage):
         known = self.source.task_features(batch)  # (N, L, D) each
         terms = joined(
             [
-                self._word_terms(features[rows], captions, [each[rows] for each in known])
+                self._word_terms(*(each[rows.to(each.device)] for each in (features, *known)), captions=captions)
                 for rows, captions in by_caption_count(batch.captions)
             ]
         )
@@ -165,16 +165,12 @@ class CaptionStage(TrainingStage):
         words = [term._replace(weight=config.beta * term.weight) for term in terms]
         return [*words, *self.head.terms(features, batch.teacher, spatial=config.spatial, pooled=config.alpha)]
 
-    def _word_terms(self, features: Tensor, captions: Tensor, known: Sequence[Tensor]) -> list[Term]:
+    def _word_terms(self, features: Tensor, *known: Tensor, captions: Tensor) -> list[Term]:
         config, soft = self.config, None
         if self.task_teacher is not None:
             distributions = self.task_teacher.distributions(known, captions)
             soft = SoftTargets(distributions, config.task_share, config.temperature)
-        return caption_terms(
-            self.model.forced_steps(features, captions),
-            smoothing=config.label_smoothing,
-            soft=soft,
-        )
+        return caption_terms(self.model.forced_words(features, captions), smoothing=config.label_smoothing, soft=soft)
 
     def validate(self) -> Validation:
         backend = TorchEngine(self.model, autocast=self.config.precision == "bf16")
@@ -194,13 +190,11 @@ class CaptionStage(TrainingStage):
         """The same batches; the cross-entropy on each one's captions is added to ``losses``."""
         device = next(self.model.parameters()).device
         for photos, encoded in batches:
-            captions = pad_captions(
-                [photo.captions for photo in photos], self.data.vocabulary, self.config.max_words
-            ).to(device)
+            captions = pad_captions([photo.captions for photo in photos], self.data.vocabulary, self.config.max_words)
             memory, first = (
                 {name: torch.from_numpy(value).to(device) for name, value in arrays.items()}
                 for arrays in (encoded.memory, encoded.state)
             )
             with torch.no_grad():
-                losses += caption_terms(self.model.steps_from(memory, first, captions))
+                losses += caption_terms(self.model.words_from(memory, first, captions))
             yield photos, encoded

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.architectures.defaults import preprocess_config
-from edgecap.runtime.engines.engine import FloatArray
 from edgecap.training.teachers.teacher import TeacherFeatures
 
 
@@ -29,8 +29,8 @@ class CaptionerTeacher:
         self._encoder.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def embed(self, images: FloatArray) -> TeacherFeatures:
-        batch = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)  # (N, 3, S, S)
+    def embed(self, images: Tensor) -> TeacherFeatures:
+        batch = images.to(self._device, memory_format=torch.channels_last)  # (N, 3, S, S)
         with torch.autocast(self._device.type, torch.bfloat16):
             grid = self._encoder(batch).float()  # (N, 49, D)
         return TeacherFeatures(grid.cpu().numpy(), grid.mean(dim=1).cpu().numpy())

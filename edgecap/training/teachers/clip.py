@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.dims import STRIDE
 from edgecap.errors import CheckpointError, MissingExtraError, brief
-from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.teachers.teacher import TeacherFeatures
 
@@ -49,7 +49,7 @@ class ClipTeacher:
         self._network.to(self._device)
 
     @torch.inference_mode()
-    def embed(self, images: FloatArray) -> TeacherFeatures:
-        output = self._network(pixel_values=torch.from_numpy(images).to(self._device))
+    def embed(self, images: Tensor) -> TeacherFeatures:
+        output = self._network(pixel_values=images.to(self._device))
         tokens = self._network.vision_model.post_layernorm(output.last_hidden_state[:, 1:])  # (N, 49, D)
         return TeacherFeatures(tokens.float().cpu().numpy(), output.image_embeds.float().cpu().numpy())

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.teachers.teacher import Teacher, TeacherFeatures
 
@@ -23,15 +24,14 @@ class EnsembleTeacher:
         self.grid_dim = sum(member.grid_dim for member in members)
         self.pooled_dim = sum(member.pooled_dim for member in members)
 
-    def embed(self, images: FloatArray) -> TeacherFeatures:
+    def embed(self, images: Tensor) -> TeacherFeatures:
         found = [member.embed(self._for(member.preprocess, images)) for member in self._members]
         grid = np.concatenate([features.grid for features in found], axis=2)  # (N, 49, sum of D)
         return TeacherFeatures(grid, np.concatenate([features.pooled for features in found], axis=1))
 
-    def _for(self, wanted: PreprocessConfig, images: FloatArray) -> FloatArray:
+    def _for(self, wanted: PreprocessConfig, images: Tensor) -> Tensor:
         mean, std, new_mean, new_std = (
-            np.array(values, np.float32)[:, None, None]
+            torch.tensor(values, device=images.device)[:, None, None]
             for values in (self.preprocess.mean, self.preprocess.std, wanted.mean, wanted.std)
         )
-        same: FloatArray = ((images * std + mean) - new_mean) / new_std
-        return same
+        return ((images * std + mean) - new_mean) / new_std

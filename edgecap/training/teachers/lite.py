@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from edgecap.architectures.backbones.efficientnet import OUT_CHANNELS, EfficientNetLite
 from edgecap.architectures.backbones.weights import LITE_PACKAGES, imagenet_lite, network_key
 from edgecap.architectures.dims import LITE_MEAN, LITE_STD
 from edgecap.errors import ConfigError
-from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.teachers.teacher import TeacherFeatures
 
@@ -30,8 +30,8 @@ class LiteTeacher:
         self._network.to(self._device)
 
     @torch.inference_mode()
-    def embed(self, images: FloatArray) -> TeacherFeatures:
-        batch = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
+    def embed(self, images: Tensor) -> TeacherFeatures:
+        batch = images.to(self._device, memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16):
             grid = self._network(batch).permute(0, 2, 3, 1).flatten(1, 2).float()  # (N, 49, 1280)
         return TeacherFeatures(grid.cpu().numpy(), grid.mean(dim=1).cpu().numpy())

@@ -7,7 +7,7 @@ own; whole captions are sequence-level distillation as in Kim and Rush 2016 (arX
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.architectures.defaults import preprocess_config
 from edgecap.architectures.network import CaptionNetwork
@@ -26,7 +25,7 @@ from edgecap.training.config import TrainConfig
 from edgecap.training.progress import progress
 from edgecap.training.sources.feature_cache import FeatureCache
 from edgecap.training.sources.fixed_views import FixedViews
-from edgecap.training.sources.grids import JoinedRows, joined_grids
+from edgecap.training.sources.grids import JoinedRows, all_of, joined_rows
 
 
 def task_teacher(config: TrainConfig, vocabulary: Vocabulary, device: torch.device) -> TaskTeacher | None:
@@ -41,7 +40,7 @@ class TaskTeacher:
     Raises ``CheckpointError`` for one that does not fit.
     """
 
-    _grids: dict[str, list[JoinedRows]]  # by backbone and view: (photos, L, C)
+    _features: list[list[JoinedRows]]  # by member and view: (photos, L, D)
 
     def __init__(
         self,
@@ -50,7 +49,7 @@ class TaskTeacher:
         config: TrainConfig,
         device: torch.device = torch.device("cpu"),  # noqa: B008
     ) -> None:
-        self._config, self._device = config, device
+        self.config, self._device = config, device
         self.models: list[CaptionNetwork] = []
         keys: list[str] = []
         preprocesses: list[PreprocessConfig] = []
@@ -66,27 +65,18 @@ class TaskTeacher:
                 raise CheckpointError(path, f"prepares photos otherwise than {paths[0]}")
         self.preprocess = preprocesses[0]
         self.key = "+".join(keys)
-        # Members that were trained on one frozen backbone share its grids.
-        self._backbones = [network_key(model.encoder.backbone) for model in self.models]
-        self._encoders = {key: model.encoder for key, model in zip(self._backbones, self.models, strict=True)}
 
-    def prepare(self, cache: Path, groups: Sequence[Sequence[Path]], views: int) -> None:
-        """Compute the grids of some views of photos that are not cached yet, once for all members of one backbone."""
-        with progress("caching task teachers", sum(map(len, groups)) * views * len(self._encoders)) as bar:
+    def prepare(self, cache: Path, groups: Sequence[Sequence[Path]], views: FixedViews) -> None:
+        """Compute the features of some views of photos that are not cached yet."""
+        with progress("caching task teachers", sum(map(len, groups)) * views.count * len(self.models)) as bar:
             arrays = FeatureCache(cache, bar.update)
-            how = (FixedViews.of(self._config, views), self.preprocess, self._config.precision)
-            self._grids = {key: joined_grids(arrays, encoder, groups, *how) for key, encoder in self._encoders.items()}
+            how = (groups, views, self.preprocess, self.config.precision)
+            self._features = [joined_rows(arrays, all_of(model.encoder), *how) for model in self.models]
 
-    @torch.no_grad()
     def cached(self, indices: NDArray[np.int64], views: NDArray[np.int64]) -> list[Tensor]:
-        """Features of a view of each of N prepared photos, by member (N, L, D)."""
+        """Features of a view of each of N prepared photos, by member (N, L, D) float16."""
         rows = list(zip(indices.tolist(), views.tolist(), strict=True))
-        return self._projected(
-            {
-                key: torch.from_numpy(np.stack([of[view][index] for index, view in rows])).float()  # (N, L, C)
-                for key, of in self._grids.items()
-            }
-        )
+        return [torch.from_numpy(np.stack([of[view][index] for index, view in rows])) for of in self._features]
 
     @torch.no_grad()
     def live(self, images: Tensor, preprocess: PreprocessConfig) -> list[Tensor]:
@@ -98,26 +88,14 @@ class TaskTeacher:
         )
         own = (images * their_std + their_mean - mean) / std
         own = own.to(self._device, memory_format=torch.channels_last)
-        with self._precision():
-            return self._projected({key: encoder.grid(own) for key, encoder in self._encoders.items()})
-
-    def _projected(self, grids: Mapping[str, Tensor]) -> list[Tensor]:
-        """Features by member of the grids (N, L, C) by backbone."""
-        with self._precision():
-            return [
-                model.encoder.projection(grids[key].to(self._device)).float()
-                for key, model in zip(self._backbones, self.models, strict=True)
-            ]
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.precision == "bf16")
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return [model.encoder(own).float() for model in self.models]
 
     @torch.no_grad()
-    def distributions(self, features: Sequence[Tensor], captions: Tensor) -> Iterator[Tensor]:
-        """Of each next word of captions (N, K, T + 1), the mean probabilities (N, live, V)."""
+    def distributions(self, features: Sequence[Tensor], captions: Tensor) -> Tensor:
+        """The mean probabilities (M, V) of the words of captions, as of ``CaptionNetwork.forced_words``."""
         forced = [
-            model.forced_steps(known.to(captions.device), captions)
+            model.forced_words(known, captions).log_probs.exp()
             for model, known in zip(self.models, features, strict=True)
         ]
-        for steps in zip(*forced, strict=True):
-            yield torch.stack([step.log_probs.exp() for step in steps]).mean(dim=0)
+        return torch.stack(forced).mean(dim=0)

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 
 
@@ -27,5 +27,5 @@ class Teacher(Protocol):
     grid_dim: int  # D
     pooled_dim: int  # P
 
-    def embed(self, images: FloatArray) -> TeacherFeatures:
+    def embed(self, images: Tensor) -> TeacherFeatures:
         """Photos (N, 3, S, S) float32, preprocessed as the teacher wants them -> features."""

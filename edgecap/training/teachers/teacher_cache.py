@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgecap.data.augmentation import PLAIN_VIEW
 from edgecap.runtime.engines.engine import FloatArray
@@ -84,7 +85,7 @@ class TeacherCache:
             grid = turned_maps(grid, mirrored)
         return TeacherTensors(torch.from_numpy(grid), torch.from_numpy(pooled))
 
-    def val(self, rows: slice, preprocess: PreprocessConfig) -> tuple[FloatArray, TeacherFeatures]:
+    def val(self, rows: slice, preprocess: PreprocessConfig) -> tuple[Tensor, TeacherFeatures]:
         """Some val photos, as they are, for a student that wants them preprocessed so: images and features."""
         paths = self.val_paths[rows]
         return self.views.images(paths, [PLAIN_VIEW] * len(paths), preprocess), self._standardised(self._val[rows])
