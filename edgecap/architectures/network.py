@@ -27,11 +27,15 @@ class TorchStep(NamedTuple):
 
 
 class ForcedWords(NamedTuple):
-    """The M words of given captions (N, K, T + 1), their ends among them: all first words, then all second ones."""
+    """Of given captions (N, K, T + 1) M places: those of their words and ends, or all, padding among them.
 
-    log_probs: Tensor  # (M, V), of every word in its place
-    target: Tensor  # (M,) int64, the word that stands there
-    position: Tensor  # (M,) int64, where that is among N * K * T, photo by photo
+    First come the places of all first words, then those of all second ones.
+    """
+
+    log_probs: Tensor  # (M, V), of every word in a place
+    target: Tensor  # (M,) int64, the word that stands there; 0 for padding
+    position: Tensor  # (M,) int64, where the place is among N * K * T, photo by photo
+    words: float | Tensor  # how many are not padding
 
 
 class PhotoEncoder(nn.Module, ABC):
@@ -76,14 +80,16 @@ class CaptionNetwork(nn.Module, ABC):
         """What is thought of given captions, each step fed with their own words.
 
         features (N, L, D); captions (N, K, T + 1) int64, from ``<start>`` to ``<end>``, then ``<pad>`` (id 0), the
-        captions of each photo ordered from long to short. A graphics card need not be waited for if they are still
-        in the machine's own memory.
+        captions of each photo ordered from long to short. What goes on only to padding is left out, unless the captions
+        are on a graphics card: looking at them would be waiting for it.
         """
         memory, first = self.begin(features)
         return self.words_from(memory, first, captions)
 
     def words_from(self, memory: Tensors, first: Tensors, captions: Tensor) -> ForcedWords:
         """The same, of what :meth:`begin` made of the features."""
+        if captions.is_cuda:
+            return self._everywhere(memory, first, captions)
         device = next(iter(memory.values())).device
         count, steps = captions.shape[1], captions.shape[2] - 1
         real = captions[:, :, 1:] != 0  # (N, K, T)
@@ -102,15 +108,26 @@ class CaptionNetwork(nn.Module, ABC):
             state = {name: value[:, : live[t]] for name, value in state.items()}
             after, state = self.advance(tokens[:, : live[t], t], state, memory)  # (N, live, ...)
             advanced.append(after.flatten(0, 1)[chosen])  # (m, ...)
-        return ForcedWords(self.spoken(torch.cat(advanced)), target, position)
+        return ForcedWords(self.spoken(torch.cat(advanced)), target, position, len(target))
+
+    def _everywhere(self, memory: Tensors, first: Tensors, captions: Tensor) -> ForcedWords:
+        """The same of all places, in operations that are those of any captions of that shape."""
+        photos, count, steps = len(captions), captions.shape[1], captions.shape[2] - 1
+        state, advanced = several(first, count), []
+        for t in range(steps):
+            after, state = self.advance(captions[:, :, t], state, memory)  # (N, K, ...)
+            advanced.append(after.flatten(0, 1))  # (N * K, ...)
+        target = captions[:, :, 1:].permute(2, 0, 1).flatten()  # (T * N * K,)
+        position = torch.arange(len(target), device=captions.device).view(photos * count, steps).T.flatten()
+        return ForcedWords(self.spoken(torch.cat(advanced)), target, position, (target != 0).sum())
 
     def teacher_forced(self, features: Tensor, captions: Tensor) -> Tensor:
         """Log-probabilities of the words of given captions: (N, K, T), 0 where the next word is padding.
 
         Axes and order as in :meth:`forced_words`.
         """
-        log_probs, target, position = self.forced_words(features, captions)
-        chosen = log_probs.gather(-1, target[:, None])[:, 0]  # (M,)
+        log_probs, target, position, _ = self.forced_words(features, captions)
+        chosen = log_probs.gather(-1, target[:, None])[:, 0].masked_fill(target == 0, 0.0)  # (M,)
         photos, count, length = captions.shape
         flat = chosen.new_zeros(photos * count * (length - 1)).scatter(0, position, chosen)  # (N * K * T,)
         return flat.view(photos, count, length - 1)

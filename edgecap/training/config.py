@@ -125,6 +125,8 @@ class TrainConfig:
     precision: str = "auto"  # of the matrix products while training: bf16 | fp32 | auto, as precision.py decides
     workers: int = 0  # threads that read photos; 0: as many as cores are to spare, at most 4. Results are the same
     keep_photos: str = "auto"  # decoded, in memory: yes | no | auto, which is on a graphics card with room for them
+    capture: bool = True  # on a graphics card: forward and backward pass of a step are one CUDA graph
+    frozen_blocks: float = 0.0  # share of the backbone's blocks, the first ones, that never learn
     checkpoint_every: int = 50  # steps: what a killed run loses at most
     validate_every: int = 1  # epochs; the last of a stage always is
     label_smoothing: float = 0.0  # share of every target's probability that goes to all words alike
@@ -158,6 +160,7 @@ class TrainConfig:
         rules = {
             f"preset must be one of {', '.join(presets())}": self.preset in presets(),
             "keep_photos must be auto, yes or no": self.keep_photos in ("auto", "yes", "no"),
+            "frozen_blocks must be in [0, 1]": 0 <= self.frozen_blocks <= 1,
             "validate_every must be in [1, 10,000]": 1 <= self.validate_every <= MAX_EPOCHS,
             "batch_size, min_count, max_words, views, teacher_views and checkpoint_every must be at least 1": min(
                 self.batch_size,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from edgecap.errors import ConfigError, DataError, TrainingError
 from edgecap.interrupt import StopRequest
 from edgecap.metrics.split import image_tensor
 from edgecap.training.beginning import beginning, knows, of_checkpoint
+from edgecap.training.captured import CapturedPass
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
 from edgecap.training.few_words import few_words
@@ -130,8 +131,13 @@ class Trainer:
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.data = data
         self.stages, self.head = plan(taught, self.model, data, task)
+        self._still = still_blocks(self.model.encoder.backbone, config.frozen_blocks)
+        self._pass: CapturedPass | None = None  # of the stage that runs
+        captures = config.capture and self.device.type == "cuda" and self.processes.count == 1
         for stage in self.stages:
             stage.share = (self.processes.rank, self.processes.count)
+            enough = stage.order(0).shown >= stage.order(0).batch_size
+            stage.whole_batches = captures and stage.capturable and enough
         modules = {"model": self.model, **({"head": self.head} if self.head is not None else {})}
         self.average = AveragedWeights(torch.nn.ModuleDict(modules), config.ema)
         if self.head is not None:
@@ -193,6 +199,7 @@ class Trainer:
             load_optimizer(optimizer, self._optimizer_state)
         self._optimizer_state = {}
         self._forecast(stage)
+        self._pass = self._captured(stage)
         for epoch in range(self.position.epoch, stage.options.epochs):
             self._run_epoch(stage, optimizer, epoch)
             if (epoch + 1) % self.config.validate_every == 0 or epoch + 1 == stage.options.epochs:
@@ -206,13 +213,30 @@ class Trainer:
                 if done := stage.finish():
                     self.say(f"{stage.name}: {done}")
             self._save(optimizer)
+        self._pass = None
+        optimizer.zero_grad(set_to_none=True)
+
+    def _learning(self) -> None:
+        """Have all that learns behave so."""
+        self.model.train()
+        for block in self._still:
+            block.eval()
+
+    def _captured(self, stage: TrainingStage) -> CapturedPass | None:
+        """The stage's pass over a batch as one graph, where it can be."""
+        if not stage.whole_batches:
+            return None
+        self._learning()
+        batch = next(iter(stage.batches(stage.order(0)))).to(self.device)
+        modules = [self.model, *([self.head] if self.head is not None else [])]
+        return CapturedPass(lambda some: self._terms(stage, some, 0.0), batch, modules)
 
     def _forecast(self, stage: TrainingStage) -> None:
         """Say how long the rest of a stage takes, unless that is soon over."""
         behind = self.position.epoch * len(stage.order(0)) + self.position.batch
         left = stage.steps() - behind
         if left >= WORTH_IT:
-            self.model.train()
+            self._learning()
             with unchanged(self.model, *([self.head] if self.head is not None else [])):
                 self.say(hours_line(stage, left, lambda batch: self._rehearse(stage, batch, behind / stage.steps())))
 
@@ -229,7 +253,7 @@ class Trainer:
         order = stage.order(epoch, self.position.batch)
         done = order.first * order.batch_size
         description = f"{stage.name} {epoch + 1}/{stage.options.epochs}"
-        self.model.train()
+        self._learning()
         with StopRequest() as stop, progress(description, order.shown, min(done, order.shown)) as bar:
             batches = (batch.to(self.device) for batch in stage.batches(order))
             began = time.perf_counter()
@@ -268,24 +292,27 @@ class Trainer:
 
         Raises ``TrainingError``, with the weights unchanged, if the gradient is not finite.
         """
-        terms = self._terms(stage, batch, done)
-        over = [float(term.over) for term in terms]
-        if self.processes.count > 1:
-            over = self.processes.sum(torch.tensor(over, device=self.device)).tolist()
-        loss = loss_of(terms, over)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        mean = self._gradients(stage, optimizer, batch, done) if self._pass is None else self._pass(batch)
         learning = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.processes.sum_gradients(learning)
         clipped = torch.nn.utils.clip_grad_norm_(learning, self.config.clip_norm)
         # The one time in a step that a graphics card is waited for.
-        shown, norm = torch.stack([self.processes.sum(terms[0].total.detach().float()), clipped.float()]).tolist()
+        shown, norm = torch.stack([mean.float(), clipped.float()]).tolist()
         if not math.isfinite(norm):
             step = self.position.step + 1
             raise TrainingError(f"the gradient of step {step:,} is not finite: resume with a lower learning rate")
         optimizer.step()
         self.average.update()
-        return shown / over[0], norm
+        return shown, norm
+
+    def _gradients(self, stage: TrainingStage, optimizer: AdamW, batch: Batch, done: float) -> Tensor:
+        """Those of this process's share of a batch; gives the mean of its first term in all shares, a scalar."""
+        terms = self._terms(stage, batch, done)
+        over = torch.stack([torch.as_tensor(term.over, dtype=torch.float32, device=self.device) for term in terms])
+        over = self.processes.sum(over)
+        optimizer.zero_grad(set_to_none=True)
+        loss_of(terms, over.unbind()).backward()  # type: ignore[no-untyped-call]
+        return self.processes.sum(terms[0].total.detach().float()) / over[0]
 
     def _validate(self, stage: TrainingStage, epoch: int) -> None:
         if not self.processes.first:
@@ -328,3 +355,15 @@ class Trainer:
         )
         resumable = replace(self._checkpoint(), training=training, training_tensors=tensors)
         save_checkpoint(self.folder / LAST, resumable, half=False)
+
+
+def still_blocks(backbone: torch.nn.Module, share: float) -> list[torch.nn.Module]:
+    """The first blocks of a backbone, which are kept from learning. Raises ``ConfigError`` for one without blocks."""
+    if not share:
+        return []
+    if not hasattr(backbone, "first_blocks"):
+        raise ConfigError("training configuration: frozen_blocks is for backbones that are made of blocks")
+    blocks: list[torch.nn.Module] = cast(Any, backbone).first_blocks(share)
+    for block in blocks:
+        block.requires_grad_(False)
+    return blocks

@@ -107,6 +107,10 @@ class EfficientNetLite(nn.Module):
         self._bn1 = _batch_norm(OUT_CHANNELS)
         self._act = nn.ReLU6(inplace=True)
 
+    def first_blocks(self, share: float) -> list[nn.Module]:
+        """The stem and that share of the blocks."""
+        return [self._conv_stem, self._bn0, *self._blocks[: round(share * len(self._blocks))]]
+
     def forward(self, images: Tensor) -> Tensor:
         x = self._act(self._bn0(self._conv_stem(images)))  # (B, 32, 112, 112)
         for block in self._blocks:
@@ -122,6 +126,10 @@ class SideBySide(nn.Module):
     def __init__(self, left: str, right: str) -> None:
         super().__init__()
         self.left, self.right = EfficientNetLite(left), EfficientNetLite(right)
+
+    def first_blocks(self, share: float) -> list[nn.Module]:
+        """Those of both."""
+        return [*self.left.first_blocks(share), *self.right.first_blocks(share)]
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.cat((self.left(images), self.right(images)), dim=1)

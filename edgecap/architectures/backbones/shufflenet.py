@@ -92,6 +92,11 @@ class ShuffleNetV2(nn.Module):
             channels = width
         self.conv5 = nn.Sequential(*_pointwise(channels, out_channels, act))
 
+    def first_blocks(self, share: float) -> list[nn.Module]:
+        """The stem and that share of the units."""
+        units = [unit for stage in self.children() if isinstance(stage, Stage) for unit in stage]
+        return [self.conv1, *units[: round(share * len(units))]]
+
     def forward(self, images: Tensor) -> Tensor:
         x = self._stem(images)  # (B, 24, 56, 56)
         x = self.get_submodule("stage2")(x)  # (B, 116, 28, 28)

@@ -43,6 +43,10 @@ class Batch:
         known = tuple(moved(tensor, device) for tensor in self.known)
         return replace(self, inputs=moved(self.inputs, device), teacher=teacher, known=known)
 
+    def tensors(self) -> list[Tensor]:
+        """All that a step computes with."""
+        return [self.inputs, self.captions, *(self.teacher or ()), *self.known]
+
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; from memory that a graphics card reads by itself, so that nothing waits for it."""
@@ -70,6 +74,7 @@ class EpochOrder:
     first: int = 0
     share: tuple[int, int] = (0, 1)
     parts: tuple[tuple[int, float], ...] = ()
+    whole: bool = False  # all batches are of one shape: captions are padded, and a smaller last batch is left out
 
     @property
     def shown(self) -> int:
@@ -79,7 +84,7 @@ class EpochOrder:
     def __len__(self) -> int:
         """Batches of the whole epoch."""
         whole, rest = divmod(self.shown, self.batch_size)
-        return whole + (rest >= self.share[1])
+        return whole + (rest >= self.share[1] and not self.whole)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Indices of each batch's photos, (N,) int64."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgecap.runtime.bundle.typed import read_options
 from edgecap.runtime.machine.atomic_write import write_atomically
@@ -28,6 +29,14 @@ _CHUNK = 2**24
 def encoded_at_once() -> int:
     """Photos that a network takes at once here: a graphics card is not busy with as few as a CPU."""
     return ENCODE_BATCH_OF_A_CARD if torch.cuda.is_available() else ENCODE_BATCH
+
+
+def filled(images: Tensor) -> Tensor:
+    """Photos (N, ...), on a graphics card as many as it takes at once: for another number it prepares for seconds."""
+    lacking = encoded_at_once() - len(images)
+    if not images.is_cuda or lacking <= 0:
+        return images
+    return torch.cat([images, images[:1].expand(lacking, *images.shape[1:])])
 
 
 def feature_key(network: str, *recipe: Any) -> str:

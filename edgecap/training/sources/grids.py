@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.network import PhotoEncoder
 from edgecap.runtime.photo.preprocess import PreprocessConfig
-from edgecap.training.sources.feature_cache import FeatureCache, Features, feature_key
+from edgecap.training.sources.feature_cache import FeatureCache, Features, feature_key, filled
 from edgecap.training.sources.fixed_views import FixedViews
 
 
@@ -86,6 +86,6 @@ def rows_of(
         images = views.images(paths, [view] * len(rows), preprocess)
         batch = images.to(device, memory_format=torch.channels_last)  # (N, 3, S, S)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return frozen.rows(batch).half().cpu().numpy()  # (N, L, C)
+            return frozen.rows(filled(batch))[: len(rows)].half().cpu().numpy()  # (N, L, C)
 
     return cache.features(f"{key}-view{view}", len(photos), compute)

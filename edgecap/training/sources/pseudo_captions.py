@@ -16,7 +16,7 @@ from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.training.config import TrainConfig
 from edgecap.training.progress import progress
-from edgecap.training.sources.feature_cache import encoded_at_once, feature_key, photo_facts
+from edgecap.training.sources.feature_cache import encoded_at_once, feature_key, filled, photo_facts
 from edgecap.training.sources.photos import Photos
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.stages.drawing import draw_captions
@@ -72,7 +72,7 @@ def _drawn(
     paths: Sequence[Path], photos: Photos, vocabulary: Vocabulary, teacher: TaskTeacher, config: TrainConfig
 ) -> Captions:
     images = photos.images(paths, [WHOLE] * len(paths), teacher.preprocess)
-    features = teacher.live(images, teacher.preprocess)
+    features = [own[: len(paths)] for own in teacher.live(filled(images), teacher.preprocess)]
     marks = default_generation(vocabulary).suppressed_tokens
     drawn = draw_captions(
         teacher.models,

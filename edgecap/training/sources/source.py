@@ -46,7 +46,7 @@ class Source:
         """The batches of an epoch. Raises ``ImageError`` naming a photo that cannot be read."""
         nothing = torch.empty(0, 0, 0, dtype=torch.int64)
         for indices, inputs, views, mirrored in self.views.shown(order):
-            captions = nothing if self.captions is None else self.captions.of(indices)
+            captions = nothing if self.captions is None else self.captions.of(indices, whole=order.whole)
             teacher = None
             if self.teacher is not None:
                 assert views is not None  # a plan gives a teacher fixed views, mirrored or not

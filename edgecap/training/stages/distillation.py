@@ -55,7 +55,9 @@ class DistillationStage(TrainingStage):
 
     def order(self, epoch: int, first: int = 0) -> EpochOrder:
         size, count = self.options.batch_size, len(self._teacher.paths)
-        return EpochOrder(self.config.seed, self.number, epoch, size, count, first, self.share)
+        return EpochOrder(
+            self.config.seed, self.number, epoch, size, count, first, self.share, whole=self.whole_batches
+        )
 
     def batches(self, order: EpochOrder) -> Iterator[Batch]:
         return self._source.batches(order)
@@ -98,6 +100,6 @@ class DistillationStage(TrainingStage):
             features = self.model.encoder(images.to(device))  # (N, L, D)
             grid = torch.from_numpy(wanted.grid).to(device)
             (term,) = self._head.terms(features, TeacherTensors(grid, grid), spatial=1.0, pooled=0.0)
-            total, count = total + term.total.item(), count + term.over
+            total, count = total + term.total.item(), count + float(term.over)
         loss = total / count
         return Validation(f"val distance from the teacher {loss:.4f}", loss=loss)

@@ -40,13 +40,16 @@ class LanguageStage(TrainingStage):
 
     def order(self, epoch: int, first: int = 0) -> EpochOrder:
         size, count = self.options.batch_size, len(self._sentences)
-        return EpochOrder(self.config.seed, self.number, epoch, size, count, first, self.share)
+        return EpochOrder(
+            self.config.seed, self.number, epoch, size, count, first, self.share, whole=self.whole_batches
+        )
 
     def batches(self, order: EpochOrder) -> Iterator[Batch]:
         for indices in order:
             sentences = [self._sentences[index] for index in indices]
-            captions = pad_captions([sentences], self.data.vocabulary, self.config.max_words)  # (1, K, T + 1)
-            yield Batch(indices, self._nothing(), captions)
+            least = len(sentences) if order.whole else 0
+            captions = pad_captions([sentences], self.data.vocabulary, self.config.max_words, least=least)
+            yield Batch(indices, self._nothing(), captions)  # (1, K, T + 1)
 
     def _nothing(self) -> Tensor:
         return torch.zeros(1, 1, self.model.dims.feature_dim)  # (N, L, D) of one photo without content
@@ -66,6 +69,6 @@ class LanguageStage(TrainingStage):
             part = sentences[start : start + VALIDATION_SENTENCES]
             captions = pad_captions([part], self.data.vocabulary, self.config.max_words)
             (term,) = caption_terms(self.model.forced_words(self._nothing().to(device), captions))
-            total, words = total + term.total.item(), words + term.over
+            total, words = total + term.total.item(), words + float(term.over)
         loss = total / words
         return Validation(f"val {loss:.3f} nats per word, without photos", loss=loss)

@@ -16,15 +16,15 @@ class Term(NamedTuple):
     """A part of a loss: ``weight * total / over``. The first term of a step is what its log shows."""
 
     total: Tensor  # a scalar, the sum over ``over`` words or values
-    over: float  # words or values
+    over: float | Tensor  # words or values
     weight: float = 1.0
 
     @property
     def mean(self) -> float:
-        return self.total.item() / max(self.over, 1)
+        return self.total.item() / max(float(self.over), 1)
 
 
-def loss_of(terms: Sequence[Term], over: Iterable[float]) -> Tensor:
+def loss_of(terms: Sequence[Term], over: Iterable[float | Tensor]) -> Tensor:
     """The loss, a scalar: each term's total over the words or values that ``over`` has for it."""
     return torch.stack([term.weight * term.total / of for term, of in zip(terms, over, strict=True)]).sum()
 
@@ -37,14 +37,14 @@ class SoftTargets:
     share: float
     temperature: float = 1.0
 
-    def distance(self, log_probs: Tensor) -> Tensor:
-        """Cross-entropy with both distributions softened, times the temperature squared (Hinton et al. 2015)."""
+    def distances(self, log_probs: Tensor) -> Tensor:
+        """Cross-entropies (M,), both distributions softened, times the temperature squared (Hinton et al. 2015)."""
         if self.temperature == 1:
             soft, ours = self.distributions, log_probs
         else:
             soft = (self.distributions.clamp_min(1e-12).log() / self.temperature).softmax(dim=-1)
             ours = (log_probs / self.temperature).log_softmax(dim=-1)
-        return -(soft * ours).sum() * self.temperature**2
+        return -(soft * ours).sum(dim=-1) * self.temperature**2
 
 
 def caption_terms(words: ForcedWords, *, smoothing: float = 0.0, soft: SoftTargets | None = None) -> list[Term]:
@@ -53,13 +53,18 @@ def caption_terms(words: ForcedWords, *, smoothing: float = 0.0, soft: SoftTarge
     ``smoothing`` gives that share of a target's probability to all words alike (Szegedy et al. 2016,
     arXiv:1512.00567).
     """
-    log_probs, target, _ = words
-    count, hard = len(target), 1 - soft.share if soft else 1.0
-    terms = [Term(-log_probs.gather(-1, target[:, None]).sum(), count, hard * (1 - smoothing))]
+    log_probs, target, _, count = words
+    real, hard = target != 0, 1 - soft.share if soft else 1.0
+
+    def term(distances: Tensor, weight: float) -> Term:
+        """Of distances (M,), but for padding's."""
+        return Term((distances * real).sum(), count, weight)
+
+    terms = [term(-log_probs.gather(-1, target[:, None])[:, 0], hard * (1 - smoothing))]
     if smoothing:
-        terms.append(Term(-log_probs.mean(dim=-1).sum(), count, hard * smoothing))
+        terms.append(term(-log_probs.mean(dim=-1), hard * smoothing))
     if soft:
-        terms.append(Term(soft.distance(log_probs), count, soft.share))
+        terms.append(term(soft.distances(log_probs), soft.share))
     return terms
 
 

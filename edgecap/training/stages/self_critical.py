@@ -28,6 +28,7 @@ class SelfCriticalStage(CaptionStage):
     """The expected CIDEr-D of the model's captions rises; the end of a caption counts as a word of it."""
 
     options: SelfCritical
+    capturable = False  # captions are drawn until all have ended
 
     def __init__(
         self, options: SelfCritical, config: TrainConfig, model: CaptionNetwork, data: TrainingData, source: Source

@@ -46,6 +46,8 @@ class TrainingStage(ABC):
     number: int  # its place among the stages
     unit = "photo"  # what its batches hold
     share = (0, 1)  # of each batch that this process learns from: its rank among how many
+    capturable = True  # a step is the same operations whatever the batch
+    whole_batches = False  # as EpochOrder.whole
 
     def __init__(
         self, name: str, options: Stage, config: TrainConfig, model: CaptionNetwork, data: TrainingData
@@ -86,7 +88,8 @@ class TrainingStage(ABC):
         """The order of an epoch, from batch ``first`` on."""
         config = self.config
         count, parts = self.photos()
-        return EpochOrder(config.seed, self.number, epoch, config.batch_size, count, first, self.share, parts)
+        size, whole = config.batch_size, self.whole_batches
+        return EpochOrder(config.seed, self.number, epoch, size, count, first, self.share, parts, whole)
 
     def photos(self) -> tuple[int, tuple[tuple[int, float], ...]]:
         """How many of the photos with captions are learnt from, from the first one on, and of which datasets."""
@@ -179,7 +182,7 @@ class CaptionStage(TrainingStage):
         captions = decode_batches(backend, encoded, self.data.vocabulary, self.decoding)
         apart = scores_by_dataset(self.data.val, captions, self.data.vocabulary)
         scores = Scores.mean(apart.values())
-        loss = sum(term.total.item() for term in losses) / sum(term.over for term in losses)
+        loss = sum(term.total.item() for term in losses) / sum(float(term.over) for term in losses)
         figures = f"val {_figures(scores)} (beam {self.decoding.beam}), {loss:.3f} nats per word"
         if len(apart) == 1:
             return Validation(figures, loss, scores)

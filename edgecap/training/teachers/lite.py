@@ -10,6 +10,7 @@ from edgecap.architectures.backbones.weights import LITE_PACKAGES, imagenet_lite
 from edgecap.architectures.dims import LITE_MEAN, LITE_STD
 from edgecap.errors import ConfigError
 from edgecap.runtime.photo.preprocess import PreprocessConfig
+from edgecap.training.precision import resolved_precision
 from edgecap.training.teachers.teacher import TeacherFeatures
 
 
@@ -27,11 +28,12 @@ class LiteTeacher:
         self._network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.key = network_key(self._network)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._bf16 = resolved_precision("auto", self._device).name == "bf16"
         self._network.to(self._device)
 
     @torch.inference_mode()
     def embed(self, images: Tensor) -> TeacherFeatures:
         batch = images.to(self._device, memory_format=torch.channels_last)
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             grid = self._network(batch).permute(0, 2, 3, 1).flatten(1, 2).float()  # (N, 49, 1280)
         return TeacherFeatures(grid.cpu().numpy(), grid.mean(dim=1).cpu().numpy())

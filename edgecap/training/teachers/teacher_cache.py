@@ -16,7 +16,7 @@ from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.progress import progress
 from edgecap.training.sources.batches import TeacherTensors
-from edgecap.training.sources.feature_cache import FeatureCache, Features, feature_key
+from edgecap.training.sources.feature_cache import FeatureCache, Features, feature_key, filled
 from edgecap.training.sources.fixed_views import FixedViews
 from edgecap.training.teachers import Teacher, TeacherFeatures
 from edgecap.training.teachers.teacher_head import Spread, Standardisation
@@ -57,8 +57,8 @@ class TeacherCache:
 
         def compute(rows: range) -> FloatArray:
             images = self.views.images(paths[rows.start : rows.stop], [view] * len(rows), teacher.preprocess)
-            found = teacher.embed(images)
-            return np.concatenate([found.grid.reshape(len(rows), -1), found.pooled], axis=1)  # (N, L * D + P)
+            grid, pooled = (part[: len(rows)] for part in teacher.embed(filled(images)))
+            return np.concatenate([grid.reshape(len(rows), -1), pooled], axis=1)  # (N, L * D + P)
 
         return arrays.features(f"{key}-view{view}", len(paths), compute)
 
