@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +67,10 @@ class TaskTeacher:
         self.preprocess = preprocesses[0]
         self.key = "+".join(keys)
 
-    def prepare(self, cache: Path, groups: Sequence[Sequence[Path]], views: FixedViews) -> None:
+    def prepare(self, folder: Path, groups: Sequence[Sequence[Path]], views: FixedViews) -> None:
         """Compute the features of some views of photos that are not cached yet."""
         with progress("caching task teachers", sum(map(len, groups)) * views.count * len(self.models)) as bar:
-            arrays = FeatureCache(cache, bar.update)
+            arrays = FeatureCache(folder, bar.update)
             how = (groups, views, self.preprocess, self.config.precision)
             self._features = [joined_rows(arrays, all_of(model.encoder), *how) for model in self.models]
 
@@ -81,11 +82,8 @@ class TaskTeacher:
     @torch.no_grad()
     def live(self, images: Tensor, preprocess: PreprocessConfig) -> list[Tensor]:
         """Features of photos (N, 3, S, S) that were prepared for a student, by member (N, L, D)."""
-        ours, theirs = self.preprocess, preprocess
-        mean, std, their_mean, their_std = (
-            torch.tensor(values, device=images.device)[:, None, None]
-            for values in (ours.mean, ours.std, theirs.mean, theirs.std)
-        )
+        mean, std = _channels(self.preprocess, images.device)
+        their_mean, their_std = _channels(preprocess, images.device)
         own = (images * their_std + their_mean - mean) / std
         own = own.to(self._device, memory_format=torch.channels_last)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
@@ -99,3 +97,10 @@ class TaskTeacher:
             for model, known in zip(self.models, features, strict=True)
         ]
         return torch.stack(forced).mean(dim=0)
+
+
+@cache
+def _channels(preprocess: PreprocessConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (3, 1, 1) each, put on a device once: in a captured pass nothing can be."""
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (preprocess.mean, preprocess.std))
+    return mean, std
