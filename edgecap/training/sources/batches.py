@@ -41,7 +41,10 @@ class Batch:
         """The same on a device, but for the captions: what has to be counted in them must not wait for it."""
         teacher = self.teacher and TeacherTensors(*(moved(tensor, device) for tensor in self.teacher))
         known = tuple(moved(tensor, device) for tensor in self.known)
-        return replace(self, inputs=moved(self.inputs, device), teacher=teacher, known=known)
+        captions = self.captions
+        if device.type == "cuda" and not captions.is_cuda:
+            captions = captions.pin_memory()
+        return replace(self, inputs=moved(self.inputs, device), captions=captions, teacher=teacher, known=known)
 
     def tensors(self) -> list[Tensor]:
         """All that a step computes with."""

@@ -58,14 +58,14 @@ def pad_ids(encoded: Sequence[Sequence[Sequence[int]]], pad_id: int, *, least: t
     return torch.from_numpy(padded)
 
 
-def by_caption_count(captions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def by_caption_count(captions: Tensor) -> Iterator[tuple[Tensor | slice, Tensor]]:
     """Captions (N, K, T + 1) apart by how many a photo has: the photos' rows (n,), and their captions (n, k, T + 1).
 
     Beside a photo with five captions one with a single caption would cost as much as five. Captions that are on a
     graphics card already stay together: looking at them would be waiting for it.
     """
     if captions.is_cuda:
-        yield torch.arange(len(captions), device=captions.device), captions
+        yield slice(None), captions
         return
     counts = (captions[:, :, 0] != 0).sum(dim=1)  # (N,)
     for count in sorted(set(counts.tolist())):

@@ -158,7 +158,7 @@ class CaptionStage(TrainingStage):
         known = self.source.task_features(batch)  # (N, L, D) each
         terms = joined(
             [
-                self._word_terms(*(each[rows.to(each.device)] for each in (features, *known)), captions=captions)
+                self._word_terms(*(_rows(each, rows) for each in (features, *known)), captions=captions)
                 for rows, captions in by_caption_count(batch.captions)
             ]
         )
@@ -201,3 +201,7 @@ class CaptionStage(TrainingStage):
             with torch.no_grad():
                 losses += caption_terms(self.model.words_from(memory, first, captions))
             yield photos, encoded
+
+
+def _rows(tensor: Tensor, rows: Tensor | slice) -> Tensor:
+    return tensor[rows if isinstance(rows, slice) else rows.to(tensor.device, non_blocking=True)]
