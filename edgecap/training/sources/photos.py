@@ -66,9 +66,11 @@ class PhotosInMemory:
         assert preprocess.size == self._size  # of all networks of a run
         device = self._pixels.device
         rows = torch.tensor([self._rows[path] for path in paths], device=device)
-        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (preprocess.mean, preprocess.std))
         pixels = self._pixels[rows].permute(0, 3, 1, 2)  # (N, 3, S, S) uint8
-        images = (pixels.float() / 255 - mean) / std
+        # As ``normalize`` does it, to the bit.
+        scale = torch.tensor([1 / (255 * std) for std in preprocess.std], device=device)
+        offset = torch.tensor([mean / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True)])
+        images = pixels.float() * scale[:, None, None] - offset.to(device)[:, None, None]
         if all(cut == WHOLE for cut in cuts):
             return images
         grid = F.affine_grid(_affine(cuts).to(device), list(images.shape), align_corners=False)  # (N, S, S, 2)
