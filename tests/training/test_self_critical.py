@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from itertools import product
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +32,9 @@ from edgecap.training.sources.captions import Captions, pad_captions
 from edgecap.training.sources.source import Source
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.views import CachedGrids
+from edgecap.training.stages.drawing import draw_captions
 from edgecap.training.stages.losses import Term, caption_terms
-from edgecap.training.stages.self_critical import SelfCriticalStage, draw_captions
+from edgecap.training.stages.self_critical import SelfCriticalStage
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 VOCABULARY = Vocabulary((*SPECIAL_TOKENS, "a", "dog"))
@@ -59,15 +62,13 @@ class Table(nn.Module):
 
     def probabilities(self, photo: int) -> NDArray[np.float64]:
         """Of the word in the column after that in the row, among those that a caption can have."""
-        allowed = self.logits[photo].double().softmax(dim=-1).numpy()
-        allowed[:, list(IMPOSSIBLE)] = 0
-        result: NDArray[np.float64] = allowed / allowed.sum(axis=1, keepdims=True)
-        return result
+        return possible_alone(self.logits[photo].double().softmax(dim=-1).numpy())
 
 
-def drawn_from(table: Table, count: int, max_words: int) -> list[list[Caption]]:
-    features = torch.arange(float(len(table.logits)))[:, None, None].expand(-1, 4, 3)  # (N, L, D)
-    found = draw_captions(table, features, VOCABULARY, count, max_words)  # type: ignore[arg-type]
+def drawn_from(table: Table | list[Table], count: int, max_words: int, **how: Any) -> list[list[Caption]]:
+    tables: Any = table if isinstance(table, list) else [table]
+    features = torch.arange(float(len(tables[0].logits)))[:, None, None].expand(-1, 4, 3)  # (N, L, D)
+    found = draw_captions(tables, [features] * len(tables), VOCABULARY, count, max_words, **how)
     return [[tuple(ids) for ids in photo] for photo in found]
 
 
@@ -95,19 +96,76 @@ def expected_share(probabilities: NDArray[np.float64], caption: Caption) -> floa
 
 def test_many_captions_follow_the_models_distribution() -> None:
     torch.manual_seed(0)
-    table, count, max_words = Table(3, sharpness=0.5), 4000, 2
+    table, count = Table(3, sharpness=0.5), 4000
+    for photo, captions in enumerate(drawn_from(table, count, 2)):
+        assert_drawn_from(table.probabilities(photo), captions)
+
+
+def test_of_several_models_the_mean_is_drawn_from() -> None:
+    torch.manual_seed(0)
+    tables, count = [Table(3, sharpness=0.7), Table(4, sharpness=0.7)], 4000
+    for photo, captions in enumerate(drawn_from(tables, count, 2)):
+        mean = np.mean([table.logits[photo].double().softmax(dim=-1).numpy() for table in tables], axis=0)
+        assert_drawn_from(possible_alone(mean), captions)
+        with pytest.raises(AssertionError):
+            assert_drawn_from(tables[0].probabilities(photo), captions)
+
+
+def test_a_temperature_sharpens_what_is_drawn_from() -> None:
+    torch.manual_seed(0)
+    table, count = Table(3, sharpness=0.3), 4000
+    for photo, captions in enumerate(drawn_from(table, count, 2, temperature=0.5)):
+        assert_drawn_from(possible_alone(table.probabilities(photo) ** 2), captions)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 999), st.integers(1, 7), st.integers(1, 9), st.sampled_from([0.1, 1, 5, 30]))
+def test_at_a_low_temperature_the_likeliest_words_are_drawn(
+    seed: int, max_words: int, count: int, sharpness: float
+) -> None:
+    torch.manual_seed(seed)
+    table = Table(seed, sharpness=sharpness)
+    for photo, captions in enumerate(drawn_from(table, count, max_words, temperature=0.01)):
+        logits = table.logits[photo].clone()
+        logits[:, list(IMPOSSIBLE)] = -torch.inf
+        for caption in captions:
+            for last, word in pairwise((VOCABULARY.start_id, *caption)):
+                assert logits[last, word] > logits[last].max() - 0.4  # what is less likely comes once in e^40
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 999),
+    st.sets(st.sampled_from([VOCABULARY.unk_id, *range(4, V)])),
+    st.sampled_from([0.05, 1.0, 3.0]),
+)
+def test_what_is_never_to_be_said_is_not_drawn(seed: int, never: set[int], temperature: float) -> None:
+    torch.manual_seed(seed)
+    captions = drawn_from(Table(seed), 20, 5, never=never, temperature=temperature)
+    assert not {word for photo in captions for caption in photo for word in caption} & (never | IMPOSSIBLE)
+
+
+def possible_alone(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same without words that no caption can have."""
+    allowed = probabilities.copy()
+    allowed[:, list(IMPOSSIBLE)] = 0
+    result: NDArray[np.float64] = allowed / allowed.sum(axis=1, keepdims=True)
+    return result
+
+
+def assert_drawn_from(probabilities: NDArray[np.float64], captions: list[Caption]) -> None:
+    """That captions of at most two words come as often as the probabilities of each next word have them come."""
+    count = len(captions)
     words, end = [VOCABULARY.unk_id, *range(4, V)], VOCABULARY.end_id
     possible = [(*rest, end) for length in (0, 1, 2) for rest in product(words, repeat=length)]
     possible += list(product(words, repeat=2))
-    for photo, captions in enumerate(drawn_from(table, count, max_words)):
-        probabilities = table.probabilities(photo)
-        expected = np.array([count * expected_share(probabilities, caption) for caption in possible])
-        assert expected.sum() == pytest.approx(count)
-        drawn = Counter(captions)
-        found = np.array([drawn[caption] for caption in possible])
-        assert found.sum() == count and expected.min() > 5
-        chi_square, freedom = ((found - expected) ** 2 / expected).sum(), len(possible) - 1
-        assert chi_square < freedom + 4 * math.sqrt(2 * freedom)
+    expected = np.array([count * expected_share(probabilities, caption) for caption in possible])
+    assert expected.sum() == pytest.approx(count)
+    drawn = Counter(captions)
+    found = np.array([drawn[caption] for caption in possible])
+    assert found.sum() == count and expected.min() > 5
+    chi_square, freedom = ((found - expected) ** 2 / expected).sum(), len(possible) - 1
+    assert chi_square < freedom + 4 * math.sqrt(2 * freedom)
 
 
 # Rewards and gradients
@@ -234,14 +292,23 @@ def test_the_gradient_is_the_advantages_times_that_of_the_log_probability(
 def test_captions_are_drawn_without_dropout(stage: SelfCriticalStage, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[bool] = []
 
-    def draw(model: CaptionNetwork, *arguments: object) -> list[list[list[int]]]:
-        modes.append(model.decoder.training)
+    def draw(models: Sequence[CaptionNetwork], *arguments: object) -> list[list[list[int]]]:
+        modes.extend(model.decoder.training for model in models)
         return [[[4, 2]] * 2] * 3
 
     monkeypatch.setattr("edgecap.training.stages.self_critical.draw_captions", draw)
     stage.model.train()
     stage.loss(batch_of(stage), 0.0)
     assert modes == [False] and stage.model.decoder.training
+
+
+def test_captions_of_teachers_are_no_references(dataset: CaptionDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = stage_of(dataset, width=8)
+    (reward, _), people = loss_of(stage, monkeypatch), stage.data.train
+    more = tuple(replace(photo, captions=(*photo.captions, ("one", "blue", "square"))) for photo in people)
+    data = replace(stage.data, train=more, by_people=people)
+    other = SelfCriticalStage(stage.options, stage.config, stage.model, data, replace(stage.source, data=data))
+    assert loss_of(other, monkeypatch)[0].mean == reward.mean
 
 
 def test_a_short_stage_raises_the_mean_reward(dataset: CaptionDataset) -> None:

@@ -39,10 +39,10 @@ def with_pseudo_captions(
     for number, captions in zip(lonely, found[len(unlabelled) :], strict=True):
         train[number] = replace(train[number], captions=(*train[number].captions, *captions))
     captioned = [
-        CaptionedPhoto(path.name, path, captions)
+        CaptionedPhoto(path.name, path, captions or ((),))  # if they find no words for it, that it has none
         for path, captions in zip(unlabelled, found[: len(unlabelled)], strict=True)
     ]
-    return replace(data, train=tuple(train), captioned_by_teachers=tuple(captioned))
+    return replace(data, train=tuple(train), captioned_by_teachers=tuple(captioned), by_people=data.train)
 
 
 def _captions(

@@ -21,6 +21,7 @@ class TrainingData:
     vocabulary: Vocabulary
     preprocess: PreprocessConfig
     captioned_by_teachers: tuple[CaptionedPhoto, ...] = ()  # more to learn from, but not to be rewarded by
+    by_people: tuple[CaptionedPhoto, ...] = ()  # train without the captions that teachers gave it, if they did
     unlabelled: tuple[Path, ...] = ()  # without captions
     photos: Photos = field(default_factory=PhotoFiles)  # where the pixels of all of them come from
     # Of several datasets, whose photos of train stand one after the other: how many each has, and its weight

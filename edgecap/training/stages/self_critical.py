@@ -34,10 +34,11 @@ class SelfCriticalStage(CaptionStage):
         self, options: SelfCritical, config: TrainConfig, model: CaptionNetwork, data: TrainingData, source: Source
     ) -> None:
         super().__init__("self_critical", options, config, model, data, source)
-        self._cider = CiderD({photo.id: [[*words, END] for words in photo.captions] for photo in data.train})
+        people = data.by_people or data.train  # captions of teachers are no references
+        self._cider = CiderD({photo.id: [[*words, END] for words in photo.captions] for photo in people})
 
     def photos(self) -> tuple[int, tuple[tuple[int, float], ...]]:
-        # Captions of teachers are no references, and a photo stands once in a batch: its rewards go by its name.
+        # Photos that people gave no captions are not rewarded; one stands once in a batch, as rewards go by its name.
         return len(self.data.train), tuple((count, min(weight, 1.0)) for count, weight in self.data.parts)
 
     def loss(self, batch: Batch, done: float) -> list[Term]:
