@@ -21,6 +21,7 @@ from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import Distillation, TrainConfig
 from edgecap.training.sources.batches import Batch, TeacherTensors
 from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.photos import PhotoFiles
 from edgecap.training.sources.source import Source
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.views import PhotosAnew
@@ -107,6 +108,23 @@ def test_caption_terms_are_torchs_cross_entropy(
     assert all(term.over == len(words) for term in terms) and len(terms) == (2 if smoothing else 1)
 
 
+@settings(max_examples=50, deadline=None)
+@given(PHOTOS)
+def test_forced_words_are_all_words_at_their_positions(model: CaptionModel, photos: list[list[list[int]]]) -> None:
+    captions = padded(photos)
+    with torch.inference_mode():
+        log_probs, target, position = model.forced_words(features_of(len(photos)), captions)
+    following = captions[..., 1:].flatten()
+    assert torch.equal(position.sort().values, following.nonzero()[:, 0])  # each once
+    assert torch.equal(target, following[position]) and log_probs.shape == (len(target), V)
+    step = position % (captions.shape[2] - 1)
+    assert torch.equal(step, step.sort().values)  # all first words, then all second ones
+    with torch.inference_mode():
+        ordered = [sorted(photo, key=len, reverse=True) for photo in photos]
+        expected = torch.cat([rows for rows, _ in one_by_one(model, ordered)])  # photo by photo
+    torch.testing.assert_close(log_probs[position.argsort()], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_photo_with_fewer_captions_counts_for_those_that_it_has(model: CaptionModel) -> None:
     """The same as its captions and the other photo's apart, by their words."""
     photos = [[[5, 6, 7], [4]], [[8, 9]]]
@@ -179,7 +197,7 @@ def test_end_to_end_words_and_distances_are_weighed(model: CaptionModel) -> None
 
 def test_distillation_learns_locations_and_the_whole(model: CaptionModel) -> None:
     config, data, head, batch = taught(model)
-    cache = TeacherCache(SmallTeacher(), [], [], FixedViews.of(config, 2))  # type: ignore[arg-type]
+    cache = TeacherCache(SmallTeacher(), [], [], FixedViews.of(config, 2, PhotoFiles()))  # type: ignore[arg-type]
     stage = DistillationStage(config.distillation, config, model, data, cache, head)
     with torch.no_grad():
         found = stage.loss(batch, 0.0)

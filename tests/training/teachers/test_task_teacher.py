@@ -29,6 +29,8 @@ from edgecap.training.run import train_run
 from edgecap.training.sources.batches import EpochOrder
 from edgecap.training.sources.captions import Captions, pad_captions
 from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.photos import PhotoFiles
+from edgecap.training.sources.pseudo_captions import with_pseudo_captions
 from edgecap.training.sources.source import Source
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.views import PhotosInViews
@@ -79,10 +81,13 @@ def test_captioners_teach_the_mean_of_their_probabilities(
     others = torch.from_numpy(image_tensor([photo.path for photo in photos], other))
     for one, two in zip(teacher.live(images, teacher.preprocess), teacher.live(others, other), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-    teacher.prepare(tmp_path, [[photos[0].path], [photo.path for photo in photos[1:]]], 2)
+    teacher.prepare(
+        tmp_path, [[photos[0].path], [photo.path for photo in photos[1:]]], FixedViews.of(config, 2, PhotoFiles())
+    )
     cached = teacher.cached(np.arange(3), np.zeros(3, np.int64))
+    assert [known.dtype for known in cached] == [torch.float16] * 2
     for one, two in zip(teacher.live(images, teacher.preprocess), cached, strict=True):
-        torch.testing.assert_close(one, two, rtol=2e-3, atol=2e-3)  # cached as float16
+        torch.testing.assert_close(one, two.float(), rtol=2e-3, atol=2e-3)  # cached as float16
 
 
 def test_a_teacher_with_other_words_or_photos_is_refused(
@@ -121,30 +126,40 @@ def test_captioners_caption_together(paths: list[Path], dataset: CaptionDataset,
         token = step.log_probs.argmax(axis=-1)
 
 
-def test_captioners_of_one_backbone_share_its_grids(
-    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path
+def test_a_captioner_that_another_run_cached_is_found_again(
+    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same = tmp_path / "same.safetensors"  # and its backbone in half precision, as in the best checkpoint of a run
+    """Beside whichever others, with another decoder, and in half precision as the best checkpoint of a run is."""
+    config = TrainConfig()
+    views, groups = FixedViews.of(config, 2, PhotoFiles()), [[photo.path for photo in dataset.split("train")[:2]]]
     first = load_checkpoint(paths[0])
     torch.manual_seed(9)
     fresh = {name: torch.randn_like(t) if name.startswith("decoder") else t for name, t in first.weights.items()}
-    save_checkpoint(same, replace(first, weights=fresh), half=True)
-    photos = [photo.path for photo in dataset.split("train")[:2]]
-    for name, members, files in (("same", [paths[0], same], 1), ("other", paths, 2)):
-        TaskTeacher(members, vocabulary, TrainConfig()).prepare(tmp_path / name, [photos], 1)
-        assert len(list((tmp_path / name).glob("*.npy"))) == files
+    save_checkpoint(tmp_path / "half.safetensors", replace(first, weights=fresh), half=True)
+    cache, rows = tmp_path / "cache", (np.array([1, 0]), np.array([0, 1]))
+    both = TaskTeacher(paths, vocabulary, config)
+    both.prepare(cache, groups, views)
+    assert len(list(cache.glob("*.npy"))) == 2 * 2  # of each captioner and view
+    alone = TaskTeacher([tmp_path / "half.safetensors"], vocabulary, config)
+
+    def computed(*arguments: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(alone.models[0].encoder, "grid", computed)
+    alone.prepare(cache, groups, views)
+    assert len(list(cache.glob("*.npy"))) == 2 * 2
+    assert torch.equal(alone.cached(*rows)[0], both.cached(*rows)[0])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_soft_targets_are_reached_where_the_student_says_the_same(temperature: float) -> None:
     torch.manual_seed(0)
-    logits = torch.randn(2, 3, 7, dtype=torch.float64, requires_grad=True)
-    wanted, real = torch.randn(2, 3, 7, dtype=torch.float64).softmax(-1), torch.rand(2, 3) < 0.7
-    soft = SoftTargets([], 0.5, temperature)
+    logits = torch.randn(6, 7, dtype=torch.float64, requires_grad=True)  # (M, V)
+    wanted = torch.randn(6, 7, dtype=torch.float64).softmax(-1)
     ours, theirs = (logits / temperature).log_softmax(-1), (wanted.log() / temperature).softmax(-1)
-    expected = -(theirs * ours).sum(-1)[real].sum() * temperature**2
-    torch.testing.assert_close(soft.distance(wanted, logits.log_softmax(-1), real), expected)
-    soft.distance(logits.detach().softmax(-1), logits.log_softmax(-1), real).backward()
+    expected = -(theirs * ours).sum() * temperature**2
+    torch.testing.assert_close(SoftTargets(wanted, 0.5, temperature).distance(logits.log_softmax(-1)), expected)
+    SoftTargets(logits.detach().softmax(-1), 0.5, temperature).distance(logits.log_softmax(-1)).backward()
     assert logits.grad is not None and logits.grad.abs().max() < 1e-12
 
 
@@ -162,11 +177,66 @@ def test_photos_without_captions_get_the_teachers(paths: list[Path], dataset: Ca
     train_run(dataset, tmp_path / "run", overrides=overrides, say=lambda line: None)
     (file,) = (tmp_path / "run" / "cache").glob("*-captions.json")
     captions = json.loads(file.read_text())
-    assert sorted(captions) == [f"{n:03}.jpg" for n in range(5)]
-    assert {len(ranked) for ranked in captions.values()} == {3}
+    assert len(captions) == 5  # in the order of the photos; those of train have captions of people
+    assert all(1 <= len(drawn) <= 3 and all(drawn) for drawn in captions)
+    assert all(len({tuple(words) for words in drawn}) == len(drawn) for drawn in captions)
     steps = [row["stage"] for row in log_rows(tmp_path / "run") if row["loss"]]
     assert steps.count("frozen") == 6  # 16 photos and 5, by 4
     assert steps.count("self_critical") == 4  # no reward for what teachers said
+
+
+def test_photos_of_train_with_one_caption_get_more(
+    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(task_teachers="two", pseudo_captions=3, precision="fp32")
+    teacher = TaskTeacher(paths, vocabulary, config)
+    train = tuple(
+        replace(photo, captions=photo.captions[:count])
+        for photo, count in zip(dataset.split("train")[:5], (1, 5, 1, 2, 1), strict=True)
+    )
+    unlabelled = tuple(sorted(write_photos(tmp_path / "photos", 2).iterdir()))
+    given = TrainingData(train, dataset.split("val"), vocabulary, teacher.preprocess, unlabelled=unlabelled)
+    state = torch.get_rng_state()
+    data = with_pseudo_captions(given, teacher, config, tmp_path / "cache")
+    assert torch.equal(torch.get_rng_state(), state)  # what is learnt next does not depend on the drawing
+    assert data.by_people == train and data.val == given.val
+    for before, after in zip(train, data.train, strict=True):
+        assert replace(after, captions=before.captions) == before
+        if len(before.captions) > 1:
+            assert after == before
+        else:
+            own, *more = after.captions
+            assert own == before.captions[0] and 1 <= len(more) <= 3 and len(set(more)) == len(more)
+            assert {word for words in more for word in words} <= set(vocabulary.tokens[4:])
+    assert [photo.path for photo in data.captioned_by_teachers] == list(unlabelled)
+    assert [photo.captions for photo in data.learnt[5:]] == [photo.captions for photo in data.captioned_by_teachers]
+
+    def drawn(*arguments: object, **how: object) -> None:
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr("edgecap.training.sources.pseudo_captions.draw_captions", drawn)
+    assert with_pseudo_captions(given, teacher, config, tmp_path / "cache") == data
+    with pytest.raises(AssertionError, match="drawn again"):
+        with_pseudo_captions(given, teacher, replace(config, pseudo_temperature=1.0), tmp_path / "cache")
+    assert with_pseudo_captions(given, teacher, replace(config, pseudo_captions=0), tmp_path) is given
+
+
+def test_a_photo_that_teachers_find_no_words_for_has_an_empty_caption(
+    paths: list[Path], dataset: CaptionDataset, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(task_teachers="two", pseudo_captions=3, precision="fp32")
+    teacher = TaskTeacher(paths, vocabulary, config)
+    monkeypatch.setattr(
+        "edgecap.training.sources.pseudo_captions.draw_captions",
+        lambda models, features, *arguments, **how: [[[vocabulary.end_id]] * 3 for _ in features[0]],
+    )
+    train = tuple(replace(photo, captions=photo.captions[:1]) for photo in dataset.split("train")[:2])
+    unlabelled = tuple(sorted(write_photos(tmp_path / "photos", 2).iterdir()))
+    given = TrainingData(train, (), vocabulary, teacher.preprocess, unlabelled=unlabelled)
+    data = with_pseudo_captions(given, teacher, config, tmp_path / "cache")
+    assert data.train == train
+    captions = Captions(data.learnt, vocabulary, 20).of(np.array([2, 3]))
+    assert captions.tolist() == [[[vocabulary.start_id, vocabulary.end_id]]] * 2
 
 
 def test_end_to_end_the_photos_come_in_the_views_that_the_teachers_know(
@@ -188,7 +258,7 @@ def test_a_fixed_view_is_what_its_cached_features_are_of(
     student = CaptionModel(preset_dims("base", len(vocabulary)))
     train = dataset.split("train")
     data = TrainingData(train[:6], (), vocabulary, preprocess_config(student.dims), train[6:9])
-    views = PhotosInViews(config, student, data, FixedViews.of(config, config.task_views))
+    views = PhotosInViews(config, student, data, FixedViews.of(config, config.task_views, data.photos))
     source = Source(data, views, Captions(data.learnt, vocabulary, config.max_words), task_teacher=teacher)
     source.prepare(tmp_path)
     for batch in source.batches(EpochOrder(1, 1, 0, 4, 9)):
@@ -224,6 +294,6 @@ def test_a_teacher_and_task_teachers_know_the_same_views(
 
 def test_photos_need_a_teacher_to_be_captioned(tmp_path: Path) -> None:
     data = load_dataset(write_tiny_dataset(tmp_path / "tiny", train=4, val=1))
-    with pytest.raises(ConfigError, match="pseudo_captions need task_teachers and a folder unlabelled"):
+    with pytest.raises(ConfigError, match="pseudo_captions need task_teachers"):
         train_run(data, tmp_path / "run", overrides={**PLAIN, "pseudo_captions": 3}, say=lambda line: None)
     assert not (tmp_path / "run").exists()
