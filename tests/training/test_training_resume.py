@@ -120,6 +120,44 @@ def test_a_run_that_dies_in_a_validation_repeats_it(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.parametrize("step", [4, 6])
+def test_only_every_second_epoch_and_the_last_are_validated_whatever_stops_the_run(
+    dataset: CaptionDataset, uninterrupted: Path, started: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Stopped after an epoch that is not validated, or within one that will be."""
+    overrides, whole = {**PLAIN, "frozen.epochs": 3, "validate_every": 2}, started.parent / "whole"
+    shutil.copytree(uninterrupted / "cache", whole / "cache")
+    train_run(dataset, whole, overrides=overrides, say=lambda line: None)
+    assert [(row["epoch"], row["step"]) for row in log_rows(whole) if row["val_cider_d"]] == [("2", "8"), ("3", "12")]
+
+    def append(log: TrainingLog, row: LogRow) -> None:
+        real(log, row)
+        if row.loss is not None and row.step == step:
+            signal.raise_signal(signal.SIGINT)
+
+    real = TrainingLog.append
+    monkeypatch.setattr(TrainingLog, "append", append)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(dataset, started, overrides=overrides, say=lambda line: None)
+    monkeypatch.undo()
+    assert not any(row["val_cider_d"] for row in log_rows(started))
+    assert resumed(dataset, started)[0] == f"resuming at step {step}"
+    assert_same_run(started, whole)
+
+
+def test_a_run_may_go_on_with_other_validations(dataset: CaptionDataset, started: Path) -> None:
+    overrides = {**PLAIN, "frozen.epochs": 4, "validate_every": 3}
+
+    def stop(line: str) -> None:
+        if line.startswith("frozen epoch 3: "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(dataset, started, overrides=overrides, say=stop)
+    train_run(dataset, started, overrides={"validate_every": 1}, resume=True, say=lambda line: None)
+    assert [row["epoch"] for row in log_rows(started) if row["val_cider_d"]] == ["3", "4"]
+
+
 # The command, both stages, real signals
 
 
