@@ -20,7 +20,7 @@ from training_runs import PLAIN, log_rows
 from edgecap.architectures.defaults import preprocess_config
 from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.architectures.torch_engine import TorchEngine
-from edgecap.data.augmentation import Augmentation, cached_view, random_view
+from edgecap.data.augmentation import Augmentation, cut_out, fixed_cut, random_cut
 from edgecap.data.karpathy import CaptionDataset, build_vocabulary
 from edgecap.errors import ImageError
 from edgecap.metrics.split import image_tensor
@@ -31,12 +31,21 @@ from edgecap.training.sources.batches import EpochOrder, made_ahead
 from edgecap.training.sources.captions import Captions, pad_captions
 from edgecap.training.sources.feature_cache import FeatureCache, Features
 from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.photos import PhotoFiles
 from edgecap.training.sources.source import Source
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.views import CachedGrids, PhotosAnew
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 VOCABULARY = Vocabulary((*SPECIAL_TOKENS, "a", "dog", "runs"))
+
+
+def random_view(image: Image.Image, rng: np.random.Generator, how: Augmentation) -> Image.Image:
+    return cut_out(image, random_cut(rng, how))
+
+
+def fixed_view(image: Image.Image, view: int, rng: np.random.Generator, how: Augmentation) -> Image.Image:
+    return cut_out(image, fixed_cut(view, rng, how))
 
 
 @given(st.integers(0, 2**32), st.floats(0.05, 1), st.booleans(), st.integers(8, 300), st.integers(8, 300))
@@ -48,12 +57,12 @@ def test_a_random_view_is_fixed_by_its_seed(seed: int, crop: float, flip: bool, 
 
 def test_views_in_their_order() -> None:
     image, rng, half = draw_photo(0), np.random.default_rng(0), Augmentation(0.5, flip=True)
-    assert cached_view(image, 0, rng, half).tobytes() == image.tobytes()
-    assert cached_view(image, 1, rng, half).tobytes() == ImageOps.mirror(image).tobytes()
-    drawn = {cached_view(image, view, np.random.default_rng(view), half).tobytes() for view in range(2, 8)}
+    assert fixed_view(image, 0, rng, half).tobytes() == image.tobytes()
+    assert fixed_view(image, 1, rng, half).tobytes() == ImageOps.mirror(image).tobytes()
+    drawn = {fixed_view(image, view, np.random.default_rng(view), half).tobytes() for view in range(2, 8)}
     assert len(drawn) == 6
     # Without flips the second view is drawn too; without crops either, nothing is left to draw.
-    assert cached_view(image, 1, rng, Augmentation(0.5)).tobytes() != ImageOps.mirror(image).tobytes()
+    assert fixed_view(image, 1, rng, Augmentation(0.5)).tobytes() != ImageOps.mirror(image).tobytes()
     assert random_view(image, rng, Augmentation()).tobytes() == image.tobytes()
     both = {random_view(image, np.random.default_rng(seed), Augmentation(flip=True)).tobytes() for seed in range(20)}
     assert both == {image.tobytes(), ImageOps.mirror(image).tobytes()}
@@ -135,12 +144,13 @@ def test_batches_of_grids_take_a_view_of_each_photo(
 ) -> None:
     source, order = source_of(dataset, CachedGrids, small_model), EpochOrder(1, 0, 0, 5, 8)
     source.prepare(tmp_path)
-    batches, drawn = list(source.batches(order)), FixedViews.of(TrainConfig(), 3)
+    batches, views = list(source.batches(order)), FixedViews.of(TrainConfig(), 3, PhotoFiles())
+    drawn = order.views(8, 3)
     for batch, indices in zip(batches, order, strict=True):
-        assert batch.views is not None and np.array_equal(batch.indices, indices)
-        images = drawn.images([source.data.paths[index] for index in indices], batch.views, source.data.preprocess)
+        assert np.array_equal(batch.indices, indices)
+        paths = [source.data.paths[index] for index in indices]
         with torch.inference_mode():
-            expected = small_model.encoder.grid(torch.from_numpy(images))
+            expected = small_model.encoder.grid(views.images(paths, drawn[indices].tolist(), source.data.preprocess))
         torch.testing.assert_close(batch.inputs, expected, atol=2e-3, rtol=2e-3)
     assert set(order.views(100, 3).tolist()) == {0, 1, 2}
     (rest,) = source.batches(replace(order, first=1))

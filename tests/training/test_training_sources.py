@@ -20,6 +20,7 @@ from edgecap.training.config import TrainConfig
 from edgecap.training.sources.batches import EpochOrder
 from edgecap.training.sources.captions import Captions, pad_captions
 from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.photos import PhotoFiles
 from edgecap.training.sources.source import Source
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.views import CachedGrids, MirroredPhotos, PhotosAnew, PhotosInViews, Views
@@ -34,9 +35,9 @@ PHOTOS = 6  # and two more that teachers captioned
 VIEWS: dict[str, Callable[[CaptionModel, TrainingData], Views]] = {
     "grids": lambda model, data: CachedGrids(CONFIG, model, data),
     "anew": lambda model, data: PhotosAnew(CONFIG, model, data),
-    "in views": lambda model, data: PhotosInViews(CONFIG, model, data, FixedViews.of(CONFIG, 2)),
+    "in views": lambda model, data: PhotosInViews(CONFIG, model, data, FixedViews.of(CONFIG, 2, PhotoFiles())),
     "mirrored": lambda model, data: MirroredPhotos(
-        CONFIG, model, data, FixedViews.of(CONFIG, 2, flip=False), data.paths
+        CONFIG, model, data, FixedViews.of(CONFIG, 2, PhotoFiles(), flip=False), data.paths
     ),
 }
 
@@ -56,8 +57,8 @@ class Averaging:
     def __init__(self, data: TrainingData) -> None:
         self.preprocess = data.preprocess
 
-    def embed(self, images: FloatArray) -> TeacherFeatures:
-        grid = means(images)
+    def embed(self, images: Tensor) -> TeacherFeatures:
+        grid = means(images.numpy())
         return TeacherFeatures(grid, grid.mean(axis=1))
 
 
@@ -105,7 +106,7 @@ def test_captions_and_task_teachers_features_go_with_all_views(
 def test_a_teachers_features_go_with_fixed_views_beside_task_teachers(
     views: str, data: TrainingData, small_model: CaptionModel, task_teacher: TaskTeacher, tmp_path: Path
 ) -> None:
-    fixed = FixedViews.of(CONFIG, 2, flip=views == "in views")
+    fixed = FixedViews.of(CONFIG, 2, PhotoFiles(), flip=views == "in views")
     teacher = TeacherCache(Averaging(data), data.paths, (), fixed)
     source = Source(data, VIEWS[views](small_model, data), None, teacher, task_teacher)
     source.prepare(tmp_path)

@@ -21,9 +21,10 @@ from edgecap.training.config import TrainConfig
 from edgecap.training.run import train_run
 from edgecap.training.sources.batches import EpochOrder, made_ahead
 from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.photos import PhotoFiles
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.sources.views import CachedGrids, PhotosAnew, PhotosInViews, Views
-from edgecap.training.sources.workers import MOST_BY_ITSELF, in_order, resolved_workers
+from edgecap.training.sources.workers import MOST_BY_ITSELF, MOST_WITH_A_CARD, in_order, resolved_workers
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 SOME, CPU, CARD = 3, torch.device("cpu"), torch.device("cuda")
@@ -35,10 +36,10 @@ def data_of(dataset: CaptionDataset, model: CaptionModel) -> TrainingData:
 
 
 def photos_of(kind: str, workers: int, model: CaptionModel, data: TrainingData) -> Views:
-    config = TrainConfig(workers=workers, crop=0.5)
+    config, data = TrainConfig(crop=0.5), replace(data, photos=PhotoFiles(workers))
     if kind == "anew":
         return PhotosAnew(config, model, data)
-    return PhotosInViews(config, model, data, FixedViews.of(config, 3))
+    return PhotosInViews(config, model, data, FixedViews.of(config, 3, data.photos))
 
 
 @pytest.mark.parametrize("kind", ["anew", "in views"])
@@ -56,8 +57,9 @@ def test_cached_features_do_not_depend_on_who_reads_the_photos(
 ) -> None:
     data = data_of(dataset, small_model)
     for workers in (1, SOME):
-        config = TrainConfig(workers=workers, views=3, crop=0.5, precision="fp32")
-        CachedGrids(config, small_model, data).prepare(tmp_path / str(workers))
+        config = TrainConfig(views=3, crop=0.5, precision="fp32")
+        read = replace(data, photos=PhotoFiles(workers))
+        CachedGrids(config, small_model, read).prepare(tmp_path / str(workers))
     one, several = ({path.name: path.read_bytes() for path in (tmp_path / n).iterdir()} for n in ("1", str(SOME)))
     assert len(one) == 2 * (3 + 1) and one == several
 
@@ -114,7 +116,8 @@ def test_by_itself_it_takes_the_cores_that_are_to_spare(monkeypatch: pytest.Monk
     assert resolved(7, 1, CPU) == 7
     assert [resolved(0, cores, CPU, threads=cores) for cores in (1, 2, 16)] == [1, 1, 1]  # all of them learn
     assert resolved(0, 4, CPU, threads=2) == 2
-    assert [resolved(0, cores, CARD) for cores in (1, 2, 4, 16)] == [1, 1, 3, MOST_BY_ITSELF]
+    assert resolved(0, 16, CPU, threads=2) == MOST_BY_ITSELF
+    assert [resolved(0, cores, CARD) for cores in (1, 2, 4, 64)] == [1, 1, 3, MOST_WITH_A_CARD]
     assert resolved(0, 16, CARD, processes=8) == 1
 
 

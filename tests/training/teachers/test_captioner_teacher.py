@@ -42,9 +42,9 @@ def wide(dataset: CaptionDataset, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_it_says_what_its_decoder_reads(wide: Path, dataset: CaptionDataset) -> None:
     teacher = load_teacher(f"captioner:{wide}")
     assert isinstance(teacher, CaptionerTeacher) and teacher.grid_dim == teacher.pooled_dim == 512
-    images = image_tensor([photo.path for photo in dataset.split("val")[:2]], teacher.preprocess)
+    images = torch.from_numpy(image_tensor([photo.path for photo in dataset.split("val")[:2]], teacher.preprocess))
     with torch.inference_mode():
-        expected = load_checkpoint(wide).model().encoder(torch.from_numpy(images)).numpy()
+        expected = load_checkpoint(wide).model().encoder(images).numpy()
     found = teacher.embed(images)
     np.testing.assert_allclose(found.grid, expected, atol=0.05 * np.abs(expected).max())  # it computes in bfloat16
     np.testing.assert_allclose(found.pooled, found.grid.mean(axis=1), atol=1e-6)

@@ -9,18 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_dataset import write_photos
+from torch import Tensor
 
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.training.config import TrainConfig
 from edgecap.training.sources.fixed_views import FixedViews
+from edgecap.training.sources.photos import PhotoFiles
 from edgecap.training.sources.training_data import TrainingData
-from edgecap.training.sources.views import MirroredPhotos, turned
+from edgecap.training.sources.views import MirroredPhotos
 from edgecap.training.teachers import TeacherFeatures
 from edgecap.training.teachers.teacher_cache import TeacherCache, turned_maps
 
@@ -46,11 +49,11 @@ class PoolingTeacher:
     def __init__(self, key: str = "key", fails_after: int | None = None) -> None:
         self.key, self.asked, self._fails_after = key, 0, fails_after
 
-    def embed(self, images: FloatArray) -> TeacherFeatures:
+    def embed(self, images: Tensor) -> TeacherFeatures:
         if self._fails_after is not None and self.asked + len(images) > self._fails_after:
             raise KeyboardInterrupt
         self.asked += len(images)
-        grid = pooled_map(images)
+        grid = pooled_map(images.numpy())
         return TeacherFeatures(grid, 2 * grid.mean(axis=1) + 1)
 
 
@@ -61,7 +64,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def cache_of(teacher: PoolingTeacher, paths: Sequence[Path], folder: Path, config: TrainConfig) -> TeacherCache:
-    views = FixedViews.of(config, config.teacher_views, flip=False)
+    views = FixedViews.of(config, config.teacher_views, PhotoFiles(), flip=False)
     cache = TeacherCache(teacher, paths[:PHOTOS], paths[PHOTOS:], views)
     cache.prepare(folder)
     return cache
@@ -104,7 +107,8 @@ def as_teachers(images: FloatArray, preprocess: PreprocessConfig) -> FloatArray:
 
 def assert_features_of(features: TeacherFeatures, images: FloatArray, paths: Sequence[Path]) -> None:
     """That features are the teacher's of images as it wants them, standardised over the photos as they are."""
-    over, found = (PoolingTeacher().embed(part) for part in (plain(paths[:PHOTOS], TEACHERS), images))
+    parts = (plain(paths[:PHOTOS], TEACHERS), images)
+    over, found = (PoolingTeacher().embed(torch.from_numpy(part)) for part in parts)
     grid = (found.grid - over.grid.mean(axis=(0, 1))) / over.grid.std(axis=(0, 1))
     pooled = (found.pooled - over.pooled.mean(axis=0)) / over.pooled.std(axis=0)
     np.testing.assert_allclose(features.grid, grid, atol=0.02)  # cached in half precision
@@ -154,7 +158,8 @@ def test_channels_of_the_first_view_have_mean_0_and_deviation_1(paths: list[Path
 
 
 def test_val_photos_come_as_they_are(cache: TeacherCache, paths: list[Path]) -> None:
-    images, features = cache.val(slice(1, 33), STUDENTS)
+    seen, features = cache.val(slice(1, 33), STUDENTS)
+    images = seen.numpy()
     assert np.array_equal(images, plain(paths[PHOTOS + 1 :], STUDENTS))
     assert_features_of(features, as_teachers(images, STUDENTS), paths)
 
@@ -162,7 +167,7 @@ def test_val_photos_come_as_they_are(cache: TeacherCache, paths: list[Path]) -> 
 class OneChannel(PoolingTeacher):
     """A channel that is dead on all photos but the last."""
 
-    def embed(self, images: FloatArray) -> TeacherFeatures:
+    def embed(self, images: Tensor) -> TeacherFeatures:
         grid, pooled = super().embed(images)
         grid[..., 0] = 0
         if self.asked >= PHOTOS:
@@ -221,9 +226,8 @@ def test_features_of_another_recipe_are_not_taken(
 # Mirrored
 
 
-def drawn(seed: int, count: int, side: int) -> tuple[FloatArray, FloatArray]:
-    images = np.random.default_rng(seed).standard_normal((count, 3, 2 * side, 2 * side)).astype(np.float32)
-    return images, pooled_map(images, side)
+def drawn(seed: int, count: int, side: int) -> FloatArray:
+    return np.random.default_rng(seed).standard_normal((count, 3, 2 * side, 2 * side)).astype(np.float32)
 
 
 WHICH = st.lists(st.booleans(), min_size=1, max_size=4).map(np.array)
@@ -231,15 +235,12 @@ WHICH = st.lists(st.booleans(), min_size=1, max_size=4).map(np.array)
 
 @given(st.integers(0, 999), st.integers(1, 7), WHICH)
 def test_mirrored_maps_are_of_mirrored_images(seed: int, side: int, which: NDArray[np.bool_]) -> None:
-    images, grid = drawn(seed, len(which), side)
-    found = turned(images, which)
-    for one, image, mirrored in zip(found, images, which, strict=True):
-        assert np.array_equal(one, image[..., ::-1] if mirrored else image)
-    np.testing.assert_allclose(turned_maps(grid, which), pooled_map(found, side), atol=1e-6)
+    images = drawn(seed, len(which), side)
+    turned = np.stack([image[..., ::-1] if mirrored else image for image, mirrored in zip(images, which, strict=True)])
+    np.testing.assert_allclose(turned_maps(pooled_map(images, side), which), pooled_map(turned, side), atol=1e-6)
 
 
 @given(st.integers(0, 999), st.integers(1, 7), WHICH)
 def test_mirrored_twice_is_as_it_was(seed: int, side: int, which: NDArray[np.bool_]) -> None:
-    images, grid = drawn(seed, len(which), side)
-    assert np.array_equal(turned(turned(images, which), which), images)
+    grid = pooled_map(drawn(seed, len(which), side), side)
     assert np.array_equal(turned_maps(turned_maps(grid, which), which), grid)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from places import ROOT
-from torch import nn
+from torch import Tensor, nn
 
 from edgecap.architectures.backbones.efficientnet import EfficientNetLite
 from edgecap.architectures.backbones.lite3_weights import FILE, PACKAGE, lite3_weights
@@ -70,9 +70,9 @@ def test_features_are_the_map_row_by_row_and_its_mean(variant: str) -> None:
     assert teacher.preprocess == PreprocessConfig((127 / 255,) * 3, (128 / 255,) * 3)
     network = EfficientNetLite(variant).eval()
     network.load_state_dict(imagenet_lite(variant))
-    images = np.concatenate([astronaut(224), astronaut(224)[..., ::-1]])
+    images = torch.from_numpy(np.concatenate([astronaut(224), astronaut(224)[..., ::-1]]))
     with torch.inference_mode():
-        expected = network(torch.from_numpy(images.copy())).numpy()  # (2, 1280, 7, 7)
+        expected = network(images).numpy()  # (2, 1280, 7, 7)
     features = teacher.embed(images)
     assert (features.grid.shape, features.pooled.shape) == ((2, 49, 1280), (2, 1280))
     assert (teacher.grid_dim, teacher.pooled_dim) == (1280, 1280)
@@ -161,7 +161,7 @@ def test_clip_gives_its_normalised_patches_and_its_embedding(clip_folder: Path) 
     assert teacher.preprocess.filter == "bicubic" and teacher.preprocess.mean[0] == pytest.approx(0.48145466)
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 3, 224, 224, generator=generator)
-    features = teacher.embed(images.numpy())
+    features = teacher.embed(images)
 
     import transformers
 
@@ -194,7 +194,7 @@ def test_the_image_tower_of_a_whole_clip_is_found(tmp_path: Path) -> None:
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = whole.visual_projection(whole.vision_model(pixel_values=images).pooler_output)
-    np.testing.assert_allclose(load_teacher(f"clip:{tmp_path}").embed(images.numpy()).pooled, expected, atol=1e-5)
+    np.testing.assert_allclose(load_teacher(f"clip:{tmp_path}").embed(images).pooled, expected, atol=1e-5)
 
 
 def test_the_key_of_a_teacher_is_of_its_weights(clip_folder: Path, tmp_path: Path) -> None:
@@ -251,9 +251,9 @@ class Fake:
     def __init__(self, number: int, preprocess: PreprocessConfig, grid_dim: int, pooled_dim: int) -> None:
         self.name, self.key, self.preprocess = f"fake{number}", f"{number}", preprocess
         self.grid_dim, self.pooled_dim, self._number = grid_dim, pooled_dim, number
-        self.seen = np.empty(0, np.float32)
+        self.seen = torch.empty(0)
 
-    def embed(self, images: FloatArray) -> TeacherFeatures:
+    def embed(self, images: Tensor) -> TeacherFeatures:
         self.seen = images
         shape = (len(images), 49, self.grid_dim)
         return TeacherFeatures(
@@ -270,11 +270,11 @@ def test_an_ensemble_has_its_members_side_by_side() -> None:
     assert (ensemble.grid_dim, ensemble.pooled_dim, ensemble.name) == (7, 5, "fake1+fake2+fake3")
     assert ensemble.preprocess == plain
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
-    features = ensemble.embed(normalize(pixels, plain))
+    features = ensemble.embed(torch.from_numpy(normalize(pixels, plain)))
     assert features.grid.shape == (2, 49, 7) and features.grid.dtype == np.float32
     assert (features.grid == [1, 1, 2, 2, 2, 2, 3]).all() and (features.pooled == [-1, -1, -1, -2, -3]).all()
     for member in (one, two, three):
-        assert member.seen.dtype == np.float32
+        assert member.seen.dtype == torch.float32
         np.testing.assert_allclose(member.seen, normalize(pixels, member.preprocess), atol=1e-4)
 
 
