@@ -23,7 +23,8 @@ from edgecap.benchmarks.contest import Contestant, medians
 from edgecap.benchmarks.photos import sample_photo
 from edgecap.benchmarks.soak import Curve, check_flat, streamed
 from edgecap.data.karpathy import load_dataset
-from edgecap.export.compress.calibration import from_dataset
+from edgecap.data.mixture import Mixture
+from edgecap.export.compress.calibration import from_datasets
 from edgecap.export.exporter import ExportRequest, export_bundle
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime import Caption, Captioner, load
@@ -84,7 +85,7 @@ def _untrained(words: int, data: Path, folder: Path) -> Path:
     checkpoint = folder / f"{words}.safetensors"
     save_checkpoint(checkpoint, Checkpoint(model.dims, vocabulary, model.state_dict(), {}, {}, {}, {}), half=True)
     recipe = ExportRecipe(("onnx",), ("int8",))
-    calibration = from_dataset(load_dataset(data), recipe).first(32)
+    calibration = from_datasets(Mixture.of(load_dataset(data)), recipe).first(32)
     request = ExportRequest(checkpoint, folder / f"{words}", recipe, calibration=calibration)
     export_bundle(request, lambda line: None)
     return folder / f"{words}"

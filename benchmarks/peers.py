@@ -31,8 +31,9 @@ from edgecap.benchmarks.graph_sets import GraphSets
 from edgecap.benchmarks.photos import sample_photo
 from edgecap.benchmarks.report import say, write_section
 from edgecap.data.karpathy import load_dataset
+from edgecap.data.mixture import Mixture
 from edgecap.errors import EdgecapError
-from edgecap.export.compress.calibration import from_dataset
+from edgecap.export.compress.calibration import from_datasets
 from edgecap.export.graphs.cost import graph_facts
 from edgecap.export.recipe import ExportRecipe
 from edgecap.runtime import Captioner, load
@@ -81,7 +82,7 @@ class Peers:
 
     def encoders(self) -> list[str]:
         """The table of encoders."""
-        calibration = from_dataset(load_dataset(self.data), ExportRecipe())
+        calibration = from_datasets(Mixture.of(load_dataset(self.data)), ExportRecipe())
         say("graphs")
         sets = GraphSets(self.loaded, calibration, self.folder)
         encoders = Encoders(sets, to_tensor(self.small, self.preprocess))

@@ -20,7 +20,8 @@ from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.benchmarks.graph_sets import GraphSets, compressions
 from edgecap.benchmarks.report import write_report
 from edgecap.data.karpathy import CaptionDataset, load_dataset
-from edgecap.export.compress.calibration import from_dataset
+from edgecap.data.mixture import Mixture
+from edgecap.export.compress.calibration import from_datasets
 from edgecap.export.proof.caption_gate import caption_photos, compare
 from edgecap.export.proof.set_result import SetResult
 from edgecap.export.recipe import ExportRecipe
@@ -68,7 +69,7 @@ class Campaign:
         loaded = load_checkpoint(checkpoint)
         self.dataset, self.photos = dataset, dataset.split("val")
         self.vocabulary = loaded.vocabulary
-        self.calibration = from_dataset(dataset, ExportRecipe())
+        self.calibration = from_datasets(Mixture.of(dataset), ExportRecipe())
         self.sets = GraphSets(loaded, self.calibration, folder)
         self.preprocess, self.options = self.sets.preprocess, self.sets.options
 

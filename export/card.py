@@ -59,14 +59,32 @@ def _figures(evaluation: Mapping[str, Any], results: Mapping[str, SetResult]) ->
     for name, row in scores.items():
         size = f"{evaluation['bytes'][name] / 1e6:.1f}" if name in evaluation["bytes"] else ""
         lines.append(f"| {name} | {size} | " + " | ".join(f"{row[column]:.2f}" for column in columns) + " |")
+    lines += _by_dataset(results)
     changes = [f"- {name} {result.difference.text}" for name, result in results.items() if result.difference]
     return "\n".join([*lines, "", *changes, "", *_quality(results)])
 
 
+def _by_dataset(results: Mapping[str, SetResult]) -> list[str]:
+    """The same of each dataset, where there are several."""
+    if not (datasets := list(results[REFERENCE].datasets)):
+        return []
+    columns = list(results[REFERENCE].scores.to_json())
+    lines = ["", f"These are means of {' and '.join(datasets)}. Of each:", ""]
+    lines += ["| dataset | graphs | " + " | ".join(columns) + " |", "|---" * (2 + len(columns)) + "|"]
+    for dataset in datasets:
+        for name, result in results.items():
+            row = result.datasets[dataset].scores.to_json()
+            lines.append(f"| {dataset} | {name} | " + " | ".join(f"{row[column]:.2f}" for column in columns) + " |")
+    return lines
+
+
 def _quality(results: Mapping[str, SetResult]) -> list[str]:
     """The table of what scores do not tell."""
-    qualities = {name: result.quality.to_json() for name, result in results.items()}
-    columns = list(qualities[REFERENCE])
+    rows = {name: result.quality.to_json() for name, result in results.items()}
+    for dataset in results[REFERENCE].datasets:
+        own = {name: result.datasets[dataset].quality for name, result in results.items()}
+        rows |= {f"{name}, {dataset}": quality.to_json() for name, quality in own.items()}
+    columns = list(rows[REFERENCE])
     lines = [
         "How various the captions are, how many stand word for word in the train split, and in how many a person, "
         "animal or colour is wrong, among those that name one on which the references agree:",
@@ -74,7 +92,7 @@ def _quality(results: Mapping[str, SetResult]) -> list[str]:
         "| graphs | " + " | ".join(columns) + " |",
         "|---" * (1 + len(columns)) + "|",
     ]
-    for name, quality in qualities.items():
+    for name, quality in rows.items():
         lines.append(f"| {name} | " + " | ".join(_figure(quality[column]) for column in columns) + " |")
     return lines
 

@@ -18,7 +18,7 @@ from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.architectures.graph_spec import GraphSpec
 from edgecap.architectures.registry import architecture, presets
 from edgecap.architectures.torch_engine import TorchEngine
-from edgecap.data.karpathy import CaptionDataset
+from edgecap.data.mixture import Mixture
 from edgecap.errors import CheckpointError, ExportError
 from edgecap.export.card import model_card
 from edgecap.export.compress.calibration import CalibrationSet
@@ -59,7 +59,7 @@ class ExportRequest:
     name: str | None = None  # of the bundle; the preset's without one
     preset: str | None = None  # that the checkpoint must have
     calibration: CalibrationSet | None = None
-    evaluate_on: CaptionDataset | None = None  # its val split
+    evaluate_on: Mixture | None = None  # the val splits of its datasets
     notes: str = ""  # of the model card
 
 
@@ -203,20 +203,21 @@ class _Export:
         self, carried: Sequence[Variant], engines: Mapping[str, Engine]
     ) -> tuple[dict[str, Any], dict[str, SetResult], Confidence | None]:
         """How val was captioned, the results by set, and ``confidence.json``; nothing without captioned photos."""
-        dataset = self.request.evaluate_on
-        if dataset is None:
+        datasets = self.request.evaluate_on
+        if datasets is None:
             return {}, {}, None
-        photos = dataset.split("val")
+        photos = datasets.split("val")
         self.say(
             f"captions of {counted(len(photos), 'val photo')}, by torch and {counted(len(engines), 'set')} of graphs"
         )
         measured: dict[str, Engine] = {REFERENCE: TorchEngine(self.checkpoint.model()), **engines}
         captions = caption_photos(measured, photos, self.preprocess, self.vocabulary, self.options)
-        results = compare(captions, photos, self.vocabulary, self.recipe.gate, dataset.splits.get("train", ()))
+        results = compare(captions, photos, self.vocabulary, self.recipe.gate, datasets.listed("train"))
         for name, result in results.items():
             if result.difference and not result.difference.passes_gate:
                 self.say(f"{name} misses its caption gate: {result.difference.text}")
-        protocol = protocol_of(dataset.name, "val", len(photos), self.options)
+        names = dict.fromkeys(photo.dataset for photo in photos)
+        protocol = protocol_of(", ".join(names), "val", len(photos), self.options)
         used = {name.partition("-")[0]: engine.name for name, engine in measured.items()}
         if len(photos) < self.recipe.confidence_photos:
             self.say(f"no confidence: it takes {self.recipe.confidence_photos} val photos to calibrate")

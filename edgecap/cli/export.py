@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecap.cli import fail
-from edgecap.cli.options import photos_option, strict_option
+from edgecap.cli.options import data_option, photos_option, strict_option, with_photos
 from edgecap.errors import DataError
 
 if TYPE_CHECKING:
-    from edgecap.data.karpathy import CaptionDataset
+    from edgecap.data.mixture import DataSource, Mixture
     from edgecap.export.compress.calibration import CalibrationSet
     from edgecap.export.recipe import ExportRecipe
 
@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 @click.option("--fp32", is_flag=True, help="Carry fp32 graphs.")
 @click.option("--fp16", is_flag=True, help="Carry graphs whose weights are stored half; they compute in fp32.")
 @click.option("--int8", is_flag=True, help="Carry INT8 graphs: needs photos to calibrate on.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    envvar="EDGECAP_DATA",
-    help="Captioned photos: train calibrates, val is evaluated into eval.json and the card.  [env: EDGECAP_DATA]",
-)
+@data_option
 @photos_option
 @strict_option
 @click.option(
@@ -51,7 +46,7 @@ def export(
     fp32: bool,
     fp16: bool,
     int8: bool,
-    data: Path | None,
+    data: tuple[DataSource, ...],
     photos: Path | None,
     strict: bool,
     calibration: str | None,
@@ -63,14 +58,15 @@ def export(
     """Make a bundle from CHECKPOINT: encoder and decoder step for both engines in fp32, fp16 and INT8.
 
     --onnx, --tflite, --fp32, --fp16 and --int8 choose some of these. Every graph is checked against torch; with --data,
-    the captions of val say what each precision costs.
+    photos of train calibrate INT8, and the captions of val say what each precision costs, in eval.json and the card: of
+    several datasets, by --data more than once, each has its own figures beside their mean.
 
     A bundle that is already in the output directory is replaced at once when the new one is whole, and stays as it is
     when anything fails.
 
     Exit status: 0 exported, 1 failed, 2 wrong usage, 130 interrupted.
     """
-    from edgecap.data.karpathy import load_dataset
+    from edgecap.data.mixture import load_mixture
     from edgecap.export.exporter import ExportRequest, export_bundle
     from edgecap.export.recipe import ExportRecipe
 
@@ -82,8 +78,8 @@ def export(
     if "int8" in recipe.precisions and not (data or calibration):
         asked = "--int8" if int8 else "INT8, which --fp32 and --fp16 would leave out,"
         raise click.UsageError(f"{asked} needs photos to calibrate on: name some with --data or --calibration")
-    dataset = load_dataset(data, photos, strict=strict, say=fail) if data else None
-    calibration_set = _calibration(calibration, dataset, recipe)
+    datasets = load_mixture(with_photos(data, photos), strict=strict, say=fail) if data else None
+    calibration_set = _calibration(calibration, datasets, recipe)
     request = ExportRequest(
         checkpoint=checkpoint,
         target=output,
@@ -91,7 +87,7 @@ def export(
         name=name,
         preset=preset,
         calibration=calibration_set,
-        evaluate_on=None if no_evaluate else dataset,
+        evaluate_on=None if no_evaluate else datasets,
         notes=notes.read_text(encoding="utf-8", errors="replace") if notes else "",
     )
     bundle = export_bundle(request, say=lambda line: click.echo(line, err=True))
@@ -99,13 +95,13 @@ def export(
     click.echo(f"{output}  {bundle.manifest.label}  {size / 1e6:.1f} MB")
 
 
-def _calibration(given: str | None, dataset: CaptionDataset | None, recipe: ExportRecipe) -> CalibrationSet | None:
-    from edgecap.export.compress.calibration import from_dataset, from_folder, from_ids, is_path, read_ids
+def _calibration(given: str | None, datasets: Mixture | None, recipe: ExportRecipe) -> CalibrationSet | None:
+    from edgecap.export.compress.calibration import from_datasets, from_folder, from_ids, is_path, read_ids
 
     if given is None:
-        return from_dataset(dataset, recipe) if dataset else None
+        return from_datasets(datasets, recipe) if datasets else None
     if is_path(given) and Path(given).is_dir():
         return from_folder(Path(given), recipe)
-    if dataset is None:
+    if datasets is None:
         raise DataError(given, "no such folder of calibration photos; photos by their ids need --data")
-    return from_ids(dataset, read_ids(given))
+    return from_ids(datasets, read_ids(given))

@@ -73,6 +73,16 @@ class Mixture:
 
     parts: tuple[Part, ...]
 
+    @classmethod
+    def of(cls, dataset: CaptionDataset) -> Mixture:
+        """A single one."""
+        return cls((Part(dataset.name, dataset),))
+
+    @property
+    def name(self) -> str:
+        """Of all of them, with commas."""
+        return ", ".join(part.name for part in self.parts)
+
     @property
     def source(self) -> Path:
         """The captions file of the first."""
@@ -85,6 +95,10 @@ class Mixture:
         """
         having = [part for part in self.parts if part.dataset.splits.get(name)] or self.parts[:1]
         return tuple(chain.from_iterable(self._named(part, part.dataset.split(name)) for part in having))
+
+    def listed(self, name: str) -> tuple[CaptionedPhoto, ...]:
+        """The photos of a split as the files have them, none where no dataset has it."""
+        return tuple(chain.from_iterable(self._named(part, part.dataset.splits.get(name, ())) for part in self.parts))
 
     def _named(self, part: Part, photos: Sequence[CaptionedPhoto]) -> Iterator[CaptionedPhoto]:
         for photo in photos:

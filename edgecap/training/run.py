@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.karpathy import CaptionDataset
-from edgecap.data.mixture import Mixture, Part
+from edgecap.data.mixture import Mixture
 from edgecap.errors import CheckpointError
 from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.training.config import TrainConfig, changed_config, load_config
@@ -44,7 +44,7 @@ def train_run(
     if last.exists() and not resume:
         raise CheckpointError(last, "a run is there already: continue it with --resume, or name another folder")
     try:
-        mixture = Mixture((Part(dataset.name, dataset),)) if isinstance(dataset, CaptionDataset) else dataset
+        mixture = Mixture.of(dataset) if isinstance(dataset, CaptionDataset) else dataset
         return _train(mixture, folder, config_file, overrides or {}, resume, say, cache or folder / "cache")
     except OSError as error:
         if error.filename is not None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecap.data.karpathy import CaptionDataset
+from edgecap.data.mixture import Mixture
 from edgecap.data.omissions import Omissions
 from edgecap.data.photo_check import readable_paths
 from edgecap.errors import DataError, brief
@@ -57,12 +57,15 @@ class CalibrationSet:
         return CalibrationSet(self.source, self.ids[:count], self.paths[:count])
 
 
-def from_dataset(dataset: CaptionDataset, recipe: ExportRecipe) -> CalibrationSet:
-    """Photos of the train split, drawn at random with the recipe's seed from those that can be read."""
-    photos = dataset.listed("train")
-    chosen = _drawn(photos, dataset.readable, recipe)
-    dataset.omissions.report()
-    return CalibrationSet(dataset.name, tuple(photo.id for photo in chosen), tuple(photo.path for photo in chosen))
+def from_datasets(datasets: Mixture, recipe: ExportRecipe) -> CalibrationSet:
+    """Photos of the train splits, drawn at random with the recipe's seed from those that can be read."""
+    for part in datasets.parts:
+        part.dataset.listed("train")  # or it is said that there are none
+    omissions = Omissions(datasets.source)
+    photos = {photo.path: photo for photo in datasets.listed("train")}
+    chosen = _drawn(list(photos), lambda some: readable_paths(some, omissions), recipe)
+    omissions.report()
+    return CalibrationSet(datasets.name, tuple(photos[path].id for path in chosen), tuple(chosen))
 
 
 def from_folder(folder: Path, recipe: ExportRecipe) -> CalibrationSet:
@@ -76,19 +79,20 @@ def from_folder(folder: Path, recipe: ExportRecipe) -> CalibrationSet:
     return CalibrationSet(folder.name, tuple(path.name for path in chosen), tuple(chosen))
 
 
-def from_ids(dataset: CaptionDataset, ids: Sequence[str]) -> CalibrationSet:
-    """Exactly these photos of a dataset, as ``calibration.json`` lists them. Raises ``DataError``."""
-    held_out = {photo.id for photo in dataset.splits.get("val", ())}
-    photos = {photo.id: photo for split in dataset.splits.values() for photo in split}
+def from_ids(datasets: Mixture, ids: Sequence[str]) -> CalibrationSet:
+    """Exactly these photos of datasets, as ``calibration.json`` lists them. Raises ``DataError``."""
+    held_out = {photo.id for photo in datasets.listed("val")}
+    splits = dict.fromkeys(split for part in datasets.parts for split in part.dataset.splits)
+    photos = {photo.id: photo for split in splits for photo in datasets.listed(split)}
     for name in ids:
         if name not in photos:
-            raise DataError(dataset.source, f"has no photo {name!r} to calibrate on")
+            raise DataError(datasets.source, f"has no photo {name!r} to calibrate on")
         if name in held_out:
             raise DataError(
-                dataset.source, f"photo {name!r} is of val, which measures the captions: calibrate on others"
+                datasets.source, f"photo {name!r} is of val, which measures the captions: calibrate on others"
             )
     unique = tuple(dict.fromkeys(ids))
-    return CalibrationSet(dataset.name, unique, tuple(photos[name].path for name in unique))
+    return CalibrationSet(datasets.name, unique, tuple(photos[name].path for name in unique))
 
 
 def read_ids(given: str) -> tuple[str, ...]:

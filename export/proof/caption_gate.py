@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgecap.data.karpathy import CaptionedPhoto
-from edgecap.export.proof.set_result import Difference, SetResult
+from edgecap.export.proof.set_result import DatasetResult, Difference, SetResult
 from edgecap.export.recipe import CaptionGate
+from edgecap.metrics import Scores
 from edgecap.metrics.split import EVALUATION_BATCH, image_tensor, quality_of_split, score_split
 from edgecap.runtime.bundle.entries import set_name
 from edgecap.runtime.bundle.vocabulary import Vocabulary
@@ -56,12 +57,16 @@ def compare(
 ) -> dict[str, SetResult]:
     """Scores and quality by set of graphs, and how far its captions are from those of the set that it was made from.
 
+    Of several datasets it is each one's and their mean.
+
     ``train`` are the photos of the train split, whose captions may have been learnt by heart. fp32 graphs are held
     against torch, other sets against the fp32 graphs of their engine; what is not among ``captions``, against nothing.
     """
     results: dict[str, SetResult] = {}
     for name, found in captions.items():  # torch first, and the fp32 graphs of an engine before its others
-        scores = score_split(photos, found.beam, vocabulary)
+        apart = _apart(found.beam, photos, vocabulary, train)
+        each = [own.scores for own in apart.values()]
+        scores = Scores.mean(each) if len(each) > 1 else each[0]
         quality = quality_of_split(photos, found.beam, vocabulary, train)
         origin, difference = origin_of(name), None
         if origin is not None and origin in captions:
@@ -75,7 +80,23 @@ def compare(
                 first_diverging_step=_first_diverging_steps(found.beam, captions[origin].beam),
                 passes_gate=-change <= gate.max_cider_drop and same >= _least_identical(name, gate),
             )
-        results[name] = SetResult(scores, quality, difference)
+        results[name] = SetResult(scores, quality, difference, apart if len(apart) > 1 else {})
+    return results
+
+
+def _apart(
+    found: Mapping[str, Hypothesis],
+    photos: Sequence[CaptionedPhoto],
+    vocabulary: Vocabulary,
+    train: Sequence[CaptionedPhoto],
+) -> dict[str, DatasetResult]:
+    """By dataset, as words that are rare in one are not in another."""
+    results = {}
+    for dataset in dict.fromkeys(photo.dataset for photo in photos):
+        own = [photo for photo in photos if photo.dataset == dataset]
+        learnt = [photo for photo in train if photo.dataset == dataset]
+        quality = quality_of_split(own, found, vocabulary, learnt)
+        results[dataset] = DatasetResult(score_split(own, found, vocabulary), quality)
     return results
 
 

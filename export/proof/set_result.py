@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from edgecap.metrics import Scores
 from edgecap.metrics.quality import Quality
@@ -39,13 +39,25 @@ class Difference:
         return f"against {self.against}: CIDEr-D {self.cider_d_change:+.2f}, {identical}"
 
 
+class DatasetResult(NamedTuple):
+    """Of one set on one of several datasets."""
+
+    scores: Scores
+    quality: Quality
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``eval.json`` has of it."""
+        return {**self.scores.to_json(), "quality": self.quality.to_json()}
+
+
 @dataclass(frozen=True)
 class SetResult:
-    """Of one set on the val split."""
+    """Of one set on the val split; of several datasets their mean scores, and the quality of all captions."""
 
     scores: Scores
     quality: Quality
     difference: Difference | None = None  # None of what everything else is held against
+    datasets: Mapping[str, DatasetResult] = field(default_factory=dict)  # of each, where there are several
 
     @property
     def passes_gate(self) -> bool | None:
@@ -55,4 +67,5 @@ class SetResult:
     def to_json(self) -> dict[str, Any]:
         """What ``eval.json`` has of a set."""
         difference = {} if self.difference is None else self.difference.to_json()
-        return {**self.scores.to_json(), "quality": self.quality.to_json(), **difference}
+        apart = {"datasets": {name: own.to_json() for name, own in self.datasets.items()}} if self.datasets else {}
+        return {**self.scores.to_json(), "quality": self.quality.to_json(), **difference, **apart}

@@ -35,7 +35,7 @@ from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionDataset
-from edgecap.export.compress.calibration import from_dataset
+from edgecap.export.compress.calibration import from_datasets
 from edgecap.export.exporter import ExportRequest, export_bundle
 from edgecap.export.recipe import CaptionGate
 from edgecap.metrics.rightness import MEANING
@@ -352,7 +352,11 @@ def test_auto_avoids_a_precision_whose_captions_miss_the_gate(
     recipe = replace(EVERYTHING, engines=(engine,), gate=gate, confidence_photos=4)
     lines: list[str] = []
     request = ExportRequest(
-        checkpoint, tmp_path / "bundle", recipe, calibration=from_dataset(dataset, recipe), evaluate_on=dataset
+        checkpoint,
+        tmp_path / "bundle",
+        recipe,
+        calibration=from_datasets(Mixture.of(dataset), recipe),
+        evaluate_on=Mixture.of(dataset),
     )
     made = export_bundle(request, lines.append)
     (said,) = (line for line in lines if "gate" in line)

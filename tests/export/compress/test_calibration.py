@@ -16,8 +16,9 @@ from tiny_dataset import write_photos, write_tiny_dataset
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.architectures.defaults import preprocess_config
 from edgecap.data.karpathy import CaptionDataset, load_dataset
+from edgecap.data.mixture import Mixture
 from edgecap.errors import DataError
-from edgecap.export.compress.calibration import CalibrationSet, from_dataset, from_folder
+from edgecap.export.compress.calibration import CalibrationSet, from_datasets, from_folder
 from edgecap.runtime.photo.preprocess import to_tensor
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -39,7 +40,7 @@ def test_calibration_photos_are_drawn_once_and_for_all(photos: Path, larger_data
     assert len(set(drawn.ids)) == 17 and drawn.ids == from_folder(photos, recipe).ids
     assert all(path == folder / name for path, name in zip(drawn.paths, drawn.ids, strict=True))
     assert from_folder(folder, replace(recipe, calibration_seed=1)).ids != drawn.ids
-    from_train = from_dataset(load_dataset(larger_data), recipe)
+    from_train = from_datasets(Mixture.of(load_dataset(larger_data)), recipe)
     assert from_train.source == "tiny" and len(from_train.ids) == 17
     assert all((larger_data / "images" / name).is_file() and int(name[:3]) < 30 for name in from_train.ids)
 
@@ -51,7 +52,9 @@ def test_too_few_photos_to_calibrate_on(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder of calibration photos"):
         from_folder(tmp_path / "nowhere", EVERYTHING)
     with pytest.raises(DataError, match="15 photos to calibrate on"):
-        from_dataset(load_dataset(write_tiny_dataset(tmp_path / "tiny", train=15, val=1)), EVERYTHING).require_enough()
+        from_datasets(
+            Mixture.of(load_dataset(write_tiny_dataset(tmp_path / "tiny", train=15, val=1))), EVERYTHING
+        ).require_enough()
     with pytest.raises(DataError, match="3 photos to calibrate on"):
         from_folder(photos, replace(EVERYTHING, calibration_photos=3)).require_enough()
 

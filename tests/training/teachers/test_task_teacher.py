@@ -157,9 +157,9 @@ def test_soft_targets_are_reached_where_the_student_says_the_same(temperature: f
     logits = torch.randn(6, 7, dtype=torch.float64, requires_grad=True)  # (M, V)
     wanted = torch.randn(6, 7, dtype=torch.float64).softmax(-1)
     ours, theirs = (logits / temperature).log_softmax(-1), (wanted.log() / temperature).softmax(-1)
-    expected = -(theirs * ours).sum() * temperature**2
-    torch.testing.assert_close(SoftTargets(wanted, 0.5, temperature).distance(logits.log_softmax(-1)), expected)
-    SoftTargets(logits.detach().softmax(-1), 0.5, temperature).distance(logits.log_softmax(-1)).backward()
+    expected = -(theirs * ours).sum(-1) * temperature**2
+    torch.testing.assert_close(SoftTargets(wanted, 0.5, temperature).distances(logits.log_softmax(-1)), expected)
+    SoftTargets(logits.detach().softmax(-1), 0.5, temperature).distances(logits.log_softmax(-1)).sum().backward()
     assert logits.grad is not None and logits.grad.abs().max() < 1e-12
 
 
