@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from edgecap.architectures.backbones.still import still_blocks
 from edgecap.architectures.backbones.weights import load_backbone_weights, recalibrate_batchnorm
 from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
 from edgecap.architectures.defaults import default_generation, preprocess_config
@@ -355,15 +356,3 @@ class Trainer:
         )
         resumable = replace(self._checkpoint(), training=training, training_tensors=tensors)
         save_checkpoint(self.folder / LAST, resumable, half=False)
-
-
-def still_blocks(backbone: torch.nn.Module, share: float) -> list[torch.nn.Module]:
-    """The first blocks of a backbone, which are kept from learning. Raises ``ConfigError`` for one without blocks."""
-    if not share:
-        return []
-    if not hasattr(backbone, "first_blocks"):
-        raise ConfigError("training configuration: frozen_blocks is for backbones that are made of blocks")
-    blocks: list[torch.nn.Module] = cast(Any, backbone).first_blocks(share)
-    for block in blocks:
-        block.requires_grad_(False)
-    return blocks

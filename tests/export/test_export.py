@@ -35,6 +35,7 @@ from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.architectures.torch_engine import TorchEngine
 from edgecap.data.karpathy import CaptionDataset
+from edgecap.data.mixture import Mixture
 from edgecap.export.compress.calibration import from_datasets
 from edgecap.export.exporter import ExportRequest, export_bundle
 from edgecap.export.recipe import CaptionGate

@@ -46,4 +46,5 @@ class FixedViews:
 
     def recipe(self, paths: Sequence[Path], preprocess: PreprocessConfig) -> list[Any]:
         """All that the views of some photos depend on, for the name of what is cached of them."""
-        return [self.seed, asdict(self.augmentation), preprocess.to_json(), photo_facts(paths)]
+        known = [self.seed, asdict(self.augmentation), preprocess.to_json(), photo_facts(paths)]
+        return known if self.photos.interpolation == "bicubic" else [*known, self.photos.interpolation]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +33,8 @@ _SHARE = 0.5  # of what is free on the card, for photos: the rest is for learnin
 class Photos(Protocol):
     """Pixels of photos."""
 
+    interpolation: str  # of what is cut out of them
+
     def images(self, paths: Sequence[Path], cuts: Sequence[Cut], preprocess: PreprocessConfig) -> Tensor:
         """A view of each of N photos, (N, 3, S, S) float32. Raises ``ImageError`` naming one that cannot be read."""
 
@@ -42,6 +44,7 @@ class PhotoFiles:
     """Each photo is read when it is wanted, by so many threads."""
 
     workers: int = 1
+    interpolation = "bicubic"
 
     def images(self, paths: Sequence[Path], cuts: Sequence[Cut], preprocess: PreprocessConfig) -> Tensor:
         def image(of: tuple[Path, Cut]) -> FloatArray:
@@ -53,7 +56,9 @@ class PhotoFiles:
 
 
 class PhotosInMemory:
-    """All photos are decoded once, to the size that networks want. Views are cut out with bilinear interpolation."""
+    """All photos are decoded once, to the size that networks want. Views are cut out on their device."""
+
+    interpolation = "bilinear"
 
     def __init__(self, paths: Sequence[Path], preprocess: PreprocessConfig, device: torch.device, workers: int) -> None:
         self._size = preprocess.size
@@ -89,7 +94,7 @@ def _affine(cuts: Iterable[Cut]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32)
 
 
-@cache
+@lru_cache(maxsize=1)  # the photos of a run take much of the memory
 def _decoded(paths: tuple[Path, ...], preprocess: PreprocessConfig, workers: int) -> NDArray[np.uint8]:
     """The pixels of photos, (n, S, S, 3): decoded once for a run and the teachers that are trained within it."""
     pixels = np.empty((len(paths), preprocess.size, preprocess.size, 3), np.uint8)

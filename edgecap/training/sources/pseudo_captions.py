@@ -37,7 +37,8 @@ def with_pseudo_captions(
     found = [tuple(map(tuple, captions)) for captions in _captions(paths, data, teacher, config, cache)]
     train = list(data.train)
     for number, captions in zip(lonely, found[len(unlabelled) :], strict=True):
-        train[number] = replace(train[number], captions=(*train[number].captions, *captions))
+        own = train[number].captions
+        train[number] = replace(train[number], captions=tuple(dict.fromkeys((*own, *captions))))
     captioned = [
         CaptionedPhoto(path.name, path, captions or ((),))  # if they find no words for it, that it has none
         for path, captions in zip(unlabelled, found[: len(unlabelled)], strict=True)

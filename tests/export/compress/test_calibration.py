@@ -52,9 +52,8 @@ def test_too_few_photos_to_calibrate_on(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder of calibration photos"):
         from_folder(tmp_path / "nowhere", EVERYTHING)
     with pytest.raises(DataError, match="15 photos to calibrate on"):
-        from_datasets(
-            Mixture.of(load_dataset(write_tiny_dataset(tmp_path / "tiny", train=15, val=1))), EVERYTHING
-        ).require_enough()
+        few = Mixture.of(load_dataset(write_tiny_dataset(tmp_path / "tiny", train=15, val=1)))
+        from_datasets(few, EVERYTHING).require_enough()
     with pytest.raises(DataError, match="3 photos to calibrate on"):
         from_folder(photos, replace(EVERYTHING, calibration_photos=3)).require_enough()
 
