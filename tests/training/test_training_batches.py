@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -263,6 +266,23 @@ def test_features_resume_where_a_killed_run_left_them(tmp_path: Path) -> None:
     assert second.asked == list(range(1024, 1100)) and sum(done) == 1100  # marked after 32 batches of 32
     assert np.array_equal(array[:, 1], np.arange(1100))
     assert {path.name for path in tmp_path.iterdir()} == {"x.npy", "x.npy.json"}
+
+
+def test_runs_that_share_a_cache_compute_each_array_once(tmp_path: Path) -> None:
+    begun, rows = threading.Event(), Rows()
+
+    def slow(some: range) -> FloatArray:
+        begun.set()
+        time.sleep(0.05)
+        return rows(some)
+
+    done: list[int] = []
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cached, tmp_path, slow, [], 100)  # type: ignore[arg-type]
+        begun.wait()
+        second = pool.submit(cached, tmp_path, Rows(fails_at=0), done, 100)
+        assert np.array_equal(first.result(), second.result())
+    assert rows.asked == list(range(100)) and sum(done) == 100
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the mark", "an old mark"])

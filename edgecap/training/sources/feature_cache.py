@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,9 @@ from torch import Tensor
 
 from edgecap.runtime.bundle.typed import read_options
 from edgecap.runtime.machine.atomic_write import write_atomically
+
+if sys.platform != "win32":
+    import fcntl
 
 Features = NDArray[np.float16]  # (photos, ...), memory-mapped
 ENCODE_BATCH, ENCODE_BATCH_OF_A_CARD = 32, 256
@@ -66,14 +71,17 @@ class FeatureCache:
     def features(self, name: str, count: int, compute: Callable[[range], NDArray[np.floating[Any]]]) -> Features:
         """The array ``name``: ``compute(range)`` gives its rows, of which there are ``count``, where it is not there.
 
-        An array whose checksum is not what was written is computed again.
+        An array whose checksum is not what was written is computed again. Of several runs that share the folder one
+        computes at a time, and the others wait.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.npy"
-        if path.exists() and _read(_mark(path)).sha256 == _checksum(path):
-            self.advance(count)
-        else:
-            self._write(path, count, compute)
+        if not _whole(path):
+            with _alone_in(self.folder):
+                if not _whole(path):
+                    self._write(path, count, compute)
+                    count = 0  # which were told of one by one
+        self.advance(count)
         array: Features = np.load(path, mmap_mode="r")
         return array
 
@@ -101,6 +109,24 @@ class FeatureCache:
             array.flush()
         _write(mark, {"sha256": _checksum(partial)})
         partial.replace(path)
+
+
+def _whole(path: Path) -> bool:
+    return path.exists() and _read(_mark(path)).sha256 == _checksum(path)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Within it no other process is within it for the same folder; but on Windows, where folders cannot be locked."""
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _reserve(path: Path) -> None:
