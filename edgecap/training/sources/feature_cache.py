@@ -8,7 +8,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,9 +21,6 @@ from torch import Tensor
 
 from edgecap.runtime.bundle.typed import read_options
 from edgecap.runtime.machine.atomic_write import write_atomically
-
-if sys.platform != "win32":
-    import fcntl
 
 Features = NDArray[np.float16]  # (photos, ...), memory-mapped
 ENCODE_BATCH, ENCODE_BATCH_OF_A_CARD = 32, 256
@@ -115,18 +112,23 @@ def _whole(path: Path) -> bool:
     return path.exists() and _read(_mark(path)).sha256 == _checksum(path)
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Within it no other process is within it for the same folder; but on Windows, where folders cannot be locked."""
-    if sys.platform == "win32":
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+if sys.platform == "win32":  # where folders cannot be locked
+
+    def _alone_in(folder: Path) -> AbstractContextManager[None]:
+        return nullcontext()
+
+else:
+    import fcntl
+
+    @contextmanager
+    def _alone_in(folder: Path) -> Iterator[None]:
+        """Within it no other process is within it for the same folder."""
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
 
 def _reserve(path: Path) -> None:
