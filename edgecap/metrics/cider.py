@@ -13,6 +13,7 @@ pycocoevalcap's class ``Cider`` is this same CIDEr-D, not the plain CIDEr of equ
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -61,6 +62,16 @@ class CiderD:
             ]
             for photo, made in counts.items()
         }
+
+    def against(self, references: References) -> CiderD:
+        """The same against other references, with the document frequencies of those that it was made of."""
+        check_references(references)
+        other = copy.copy(self)
+        other._references = {
+            photo: [self._sentence(ngram_counts(tokens), len(tokens)) for tokens in sentences]
+            for photo, sentences in references.items()
+        }
+        return other
 
     def score(self, hypotheses: Hypotheses) -> tuple[float, NDArray[np.float64]]:
         """The mean, and every photo's score in the order of ``hypotheses``; any of the references' photos will do."""

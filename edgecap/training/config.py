@@ -21,7 +21,7 @@ from edgecap.runtime.bundle.typed import read_options
 
 # Beyond these a number is a slip: no training wants it, and its memory or time would not be there.
 MAX_EPOCHS, MAX_RATE, MAX_BATCH, MAX_VIEWS, MAX_SAMPLES, MAX_WORKERS = 10_000, 10.0, 65_536, 1_000, 100, 256
-MAX_TOML_BYTES = 2**20
+MAX_TOML_BYTES, MAX_NEIGHBOURS = 2**20, 100
 MAX_PSEUDO_CAPTIONS = 5  # as people give
 
 
@@ -83,11 +83,19 @@ class SelfCritical(Stage):
 
     learning_rate: float = 2e-4
     samples: int = 5  # captions drawn for each photo; each is held against the mean of the others
+    # The captions of so many photos that look most alike to the first task teacher, and those that the task teachers
+    # drew (pseudo_captions), are references beside a photo's own, and have that share of its reward.
+    neighbours: int = 0
+    share_beside: float = 0.5
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
         if not 2 <= self.samples <= MAX_SAMPLES:
             yield f"samples must be at least 2, and at most {MAX_SAMPLES}"
+        if not 0 <= self.neighbours <= MAX_NEIGHBOURS:
+            yield f"neighbours must be in [0, {MAX_NEIGHBOURS}]"
+        if not 0 <= self.share_beside <= 1:
+            yield "share_beside must be in [0, 1]"
 
 
 def _batch_problems(size: int) -> Iterator[str]:
@@ -188,6 +196,8 @@ class TrainConfig:
             "pseudo_captions must be in [0, 5]": 0 <= self.pseudo_captions <= MAX_PSEUDO_CAPTIONS,
             "pseudo_captions need task_teachers": not self.pseudo_captions or bool(self.task_teachers),
             "pseudo_temperature must be in [0.01, 10]": 0.01 <= self.pseudo_temperature <= 10,
+            "self_critical.neighbours need task_teachers": not self.self_critical.neighbours
+            or bool(self.task_teachers),
             "task_views must not be negative": self.task_views >= 0,
             "task_views need task_teachers": not self.task_views or bool(self.task_teachers),
             "alpha, beta and spatial must be finite and not negative": all(

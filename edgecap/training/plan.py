@@ -56,7 +56,7 @@ def plan(config: TrainConfig, model: CaptionNetwork, data: TrainingData, task: T
         source = Source(data, grids, captions)
         if config.self_critical.backbone_learning_rate:
             source = Source(data, PhotosAnew(config, model, data), captions)
-        stages.append(SelfCriticalStage(config.self_critical, config, model, data, source))
+        stages.append(SelfCriticalStage(config.self_critical, config, model, data, source, task))
     return Plan(tuple(stages), head)
 
 

@@ -39,8 +39,9 @@ class JoinedRows:
 class Frozen(NamedTuple):
     """A network that does not learn, or the part of one whose rows are cached."""
 
-    network: nn.Module  # all that the rows depend on
+    network: nn.Module  # all that the rows depend on, but what is done with what it gives
     rows: Callable[[Tensor], Tensor]  # photos (N, 3, S, S) -> (N, L, C)
+    done: str = ""  # a name for that, where something is
 
 
 def backbone_of(encoder: PhotoEncoder) -> Frozen:
@@ -78,7 +79,8 @@ def rows_of(
     precision: str,
 ) -> Features:
     """Rows (photos, L, C) of one of the views of some photos."""
-    key = feature_key(network_key(frozen.network), precision, views.recipe(photos, preprocess))
+    how = [frozen.done] if frozen.done else []
+    key = feature_key(network_key(frozen.network), precision, views.recipe(photos, preprocess), *how)
     device = next(frozen.network.parameters()).device
 
     def compute(rows: range) -> NDArray[np.float16]:

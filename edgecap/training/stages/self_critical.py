@@ -7,6 +7,9 @@ training", arXiv:2003.09971).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,7 +24,9 @@ from edgecap.training.sources.source import Source
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.stages.drawing import draw_captions
 from edgecap.training.stages.losses import Term
+from edgecap.training.stages.neighbours import nearest, references_beside
 from edgecap.training.stages.stage import CaptionStage
+from edgecap.training.teachers.task_teacher import TaskTeacher
 
 
 class SelfCriticalStage(CaptionStage):
@@ -31,11 +36,26 @@ class SelfCriticalStage(CaptionStage):
     capturable = False  # captions are drawn until all have ended
 
     def __init__(
-        self, options: SelfCritical, config: TrainConfig, model: CaptionNetwork, data: TrainingData, source: Source
+        self,
+        options: SelfCritical,
+        config: TrainConfig,
+        model: CaptionNetwork,
+        data: TrainingData,
+        source: Source,
+        task: TaskTeacher | None = None,
     ) -> None:
         super().__init__("self_critical", options, config, model, data, source)
-        people = data.by_people or data.train  # captions of teachers are no references
-        self._cider = CiderD({photo.id: [[*words, END] for words in photo.captions] for photo in people})
+        self._people = data.by_people or data.train  # captions of teachers are no references of a photo's own
+        self._cider = CiderD({photo.id: _ended(photo.captions) for photo in self._people})
+        self._beside: CiderD | None = None
+        self._task = task if options.neighbours else None
+
+    def prepare(self, cache: Path) -> None:
+        super().prepare(cache)
+        if self._task is not None:
+            means = self._task.means(cache, self.data)  # (n, D)
+            found = references_beside(self.data, self._people, nearest(means, self.options.neighbours))
+            self._beside = self._cider.against({photo: _ended(captions) for photo, captions in found.items()})
 
     def photos(self) -> tuple[int, tuple[tuple[int, float], ...]]:
         # Photos that people gave no captions are not rewarded; one stands once in a batch, as rewards go by its name.
@@ -64,8 +84,18 @@ class SelfCriticalStage(CaptionStage):
         ids = [self.data.train[index].id for index in batch.indices]
         by_rank = zip(*drawn, strict=True)
         words = [[self._words(caption) for caption in captions] for captions in by_rank]
-        scores = [self._cider.score(dict(zip(ids, captions, strict=True)))[1] for captions in words]
-        return np.stack(scores, axis=1)
+        hypotheses = [dict(zip(ids, captions, strict=True)) for captions in words]
+        own = np.stack([self._cider.score(said)[1] for said in hypotheses], axis=1)
+        if self._beside is None:
+            return own
+        share, beside = self.options.share_beside, [self._beside.score(said)[1] for said in hypotheses]
+        rewards: NDArray[np.float64] = (1 - share) * own + share * np.stack(beside, axis=1)
+        return rewards
 
     def _words(self, ids: list[int]) -> list[str]:
         return [self.data.vocabulary.tokens[token] for token in ids]
+
+
+def _ended(captions: Iterable[Sequence[str]]) -> list[list[str]]:
+    """The end of a caption counts as a word of it."""
+    return [[*words, END] for words in captions]

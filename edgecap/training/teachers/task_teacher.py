@@ -21,12 +21,14 @@ from edgecap.architectures.defaults import preprocess_config
 from edgecap.architectures.network import CaptionNetwork
 from edgecap.errors import CheckpointError
 from edgecap.runtime.bundle.vocabulary import Vocabulary
+from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.config import TrainConfig
 from edgecap.training.progress import progress
 from edgecap.training.sources.feature_cache import FeatureCache
 from edgecap.training.sources.fixed_views import FixedViews
-from edgecap.training.sources.grids import JoinedRows, all_of, joined_rows
+from edgecap.training.sources.grids import Frozen, JoinedRows, all_of, joined_rows
+from edgecap.training.sources.training_data import TrainingData
 
 
 def task_teacher(config: TrainConfig, vocabulary: Vocabulary, device: torch.device) -> TaskTeacher | None:
@@ -73,6 +75,16 @@ class TaskTeacher:
             arrays = FeatureCache(folder, bar.update)
             how = (groups, views, self.preprocess, self.config.precision)
             self._features = [joined_rows(arrays, all_of(model.encoder), *how) for model in self.models]
+
+    def means(self, folder: Path, data: TrainingData) -> FloatArray:
+        """The first one's features of the photos of train as they are, their mean over the locations: (n, D)."""
+        encoder = self.models[0].encoder
+        frozen = Frozen(encoder.eval(), lambda images: encoder(images).mean(dim=1, keepdim=True), "means")
+        with progress("caching what photos look like", len(data.train)) as bar:
+            arrays, groups = FeatureCache(folder, bar.update), data.groups[:-1]  # without those that teachers captioned
+            views = FixedViews.of(self.config, 1, data.photos)
+            (rows,) = joined_rows(arrays, frozen, groups, views, self.preprocess, self.config.precision)
+        return np.concatenate([rows[index] for index in range(len(data.train))]).astype(np.float32)
 
     def cached(self, indices: NDArray[np.int64], views: NDArray[np.int64]) -> list[Tensor]:
         """Features of a view of each of N prepared photos, by member (N, L, D) float16."""
