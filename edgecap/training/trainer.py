@@ -19,7 +19,7 @@ from edgecap.architectures.checkpoint import Checkpoint, save_checkpoint
 from edgecap.architectures.defaults import default_generation, preprocess_config
 from edgecap.data.karpathy import build_vocabulary
 from edgecap.data.mixture import Mixture
-from edgecap.errors import ConfigError, DataError, TrainingError
+from edgecap.errors import ConfigError, DataError, TrainingError, brief
 from edgecap.interrupt import StopRequest
 from edgecap.metrics.split import image_tensor
 from edgecap.training.beginning import beginning, knows, of_checkpoint
@@ -230,7 +230,13 @@ class Trainer:
         self._learning()
         batch = next(iter(stage.batches(stage.order(0)))).to(self.device)
         modules = [self.model, *([self.head] if self.head is not None else [])]
-        return CapturedPass(lambda some: self._terms(stage, some, 0.0), batch, modules)
+        try:
+            return CapturedPass(lambda some: self._terms(stage, some, 0.0), batch, modules)
+        except RuntimeError as error:  # no memory, mostly
+            raise TrainingError(
+                f"{stage.name}: a step cannot be captured as a CUDA graph ({brief(error)}): "
+                "set capture=false, or a smaller batch_size"
+            ) from error
 
     def _forecast(self, stage: TrainingStage) -> None:
         """Say how long the rest of a stage takes, unless that is soon over."""
