@@ -20,8 +20,8 @@ from torch import nn
 
 from edgecap.architectures.backbones.efficientnet import EfficientNetLite
 from edgecap.architectures.backbones.shufflenet import ShuffleNetV2
-from edgecap.training.memory import keep_freed_memory
-from edgecap.training.precision import resolved_precision
+from edgecap.training.machine.memory import keep_freed_memory
+from edgecap.training.machine.precision import resolved_precision
 
 BACKBONES: dict[str, Callable[[], nn.Module]] = {
     "ShuffleNetV2": ShuffleNetV2,

@@ -92,7 +92,7 @@ def train(
     """
     from edgecap.data.mixture import load_mixture
     from edgecap.training.config import data_of
-    from edgecap.training.processes import rank
+    from edgecap.training.machine.processes import rank
     from edgecap.training.run import train_run
 
     if recipe and config_file:

@@ -13,8 +13,8 @@ from edgecap.data.mixture import Mixture
 from edgecap.errors import CheckpointError
 from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.training.config import TrainConfig, changed_config, load_config
-from edgecap.training.memory import keep_freed_memory
-from edgecap.training.processes import rank
+from edgecap.training.machine.memory import keep_freed_memory
+from edgecap.training.machine.processes import rank
 from edgecap.training.teachers.teacher_runs import shared_options, with_teachers
 from edgecap.training.trainer import LAST, RunResult, Trainer
 

@@ -23,16 +23,16 @@ from edgecap.errors import ConfigError, DataError, TrainingError, brief
 from edgecap.interrupt import StopRequest
 from edgecap.metrics.split import image_tensor
 from edgecap.training.beginning import beginning, knows, of_checkpoint
-from edgecap.training.captured import CapturedPass
 from edgecap.training.config import TrainConfig
 from edgecap.training.ema import AveragedWeights
-from edgecap.training.few_words import few_words
-from edgecap.training.forecast import WORTH_IT, hours_line, plan_lines, unchanged
-from edgecap.training.log import LogRow, TrainingLog, plot_curve
+from edgecap.training.machine.captured import CapturedPass
+from edgecap.training.machine.precision import resolved_precision, use_card
+from edgecap.training.machine.processes import Processes
 from edgecap.training.plan import photos_of, plan
-from edgecap.training.precision import resolved_precision, use_card
-from edgecap.training.processes import Processes
-from edgecap.training.progress import progress
+from edgecap.training.report.few_words import few_words
+from edgecap.training.report.forecast import WORTH_IT, hours_line, plan_lines, unchanged
+from edgecap.training.report.log import LogRow, TrainingLog, plot_curve
+from edgecap.training.report.progress import progress
 from edgecap.training.saved_run import fitting, saved_run
 from edgecap.training.sources.batches import Batch, made_ahead
 from edgecap.training.sources.photos import photos_for

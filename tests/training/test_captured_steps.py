@@ -20,7 +20,7 @@ from edgecap.architectures.registry import preset_dims
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.errors import ConfigError
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
-from edgecap.training.captured import CapturedPass
+from edgecap.training.machine.captured import CapturedPass
 from edgecap.training.run import train_run
 from edgecap.training.sources.batches import Batch, EpochOrder
 from edgecap.training.sources.captions import pad_captions

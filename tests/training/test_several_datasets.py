@@ -18,7 +18,7 @@ from training_runs import assert_same_run, log_rows
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.mixture import drawn
 from edgecap.runtime.wording import human_bytes
-from edgecap.training.forecast import hours_line
+from edgecap.training.report.forecast import hours_line
 from edgecap.training.sources.batches import EpochOrder
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

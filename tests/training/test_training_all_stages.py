@@ -20,7 +20,7 @@ from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.errors import ConfigError, DataError, EdgecapError
 from edgecap.recipes import recipe_names, recipe_path
 from edgecap.training.config import load_config
-from edgecap.training.log import LogRow, TrainingLog
+from edgecap.training.report.log import LogRow, TrainingLog
 from edgecap.training.run import train_run
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

@@ -10,8 +10,8 @@ from training_runs import PLAIN, log_without_speed
 
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.karpathy import CaptionDataset
-from edgecap.training import precision
-from edgecap.training.precision import cpu_precision, resolved_precision
+from edgecap.training.machine import precision
+from edgecap.training.machine.precision import cpu_precision, resolved_precision
 from edgecap.training.run import train_run
 
 WITHOUT = frozenset({"sse2", "avx2", "fma", "avx512f", "avx512_vnni", "amx_int8"})

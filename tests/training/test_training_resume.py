@@ -19,7 +19,7 @@ from training_runs import PLAIN, assert_same_run, log_rows, log_without_speed
 
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.data.karpathy import CaptionDataset
-from edgecap.training.log import LogRow, TrainingLog
+from edgecap.training.report.log import LogRow, TrainingLog
 from edgecap.training.run import train_run
 from edgecap.training.sources.batches import made_ahead
 

@@ -21,7 +21,7 @@ from edgecap.architectures.network import CaptionNetwork, ForcedWords
 from edgecap.data.karpathy import CaptionDataset, load_dataset
 from edgecap.errors import CheckpointError, ConfigError, DataError, TrainingError
 from edgecap.training.config import TrainConfig
-from edgecap.training.log import TrainingLog
+from edgecap.training.report.log import TrainingLog
 from edgecap.training.run import train_run
 from edgecap.training.state import Position
 

@@ -13,7 +13,7 @@ from edgecap.benchmarks.training_speed import main
 
 _FAULTS = """
 import ctypes, resource
-from edgecap.training.memory import keep_freed_memory
+from edgecap.training.machine.memory import keep_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.memset.argtypes, libc.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]

@@ -15,8 +15,8 @@ from edgecap.architectures.lstm.network import CaptionModel
 from edgecap.data.karpathy import CaptionDataset
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import Distillation, Language, SelfCritical, Stage, TrainConfig
-from edgecap.training.log import LogRow, TrainingLog
 from edgecap.training.plan import plan
+from edgecap.training.report.log import LogRow, TrainingLog
 from edgecap.training.sources.training_data import TrainingData
 from edgecap.training.stages.losses import caption_terms
 from edgecap.training.stages.stage import TrainingStage

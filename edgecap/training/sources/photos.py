@@ -23,7 +23,7 @@ from edgecap.errors import ConfigError
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig, load_image, normalize
 from edgecap.runtime.wording import counted, human_bytes
-from edgecap.training.progress import progress
+from edgecap.training.report.progress import progress
 from edgecap.training.sources.workers import in_order
 
 _DECODED_AT_ONCE = 1024  # photos, between which progress is shown

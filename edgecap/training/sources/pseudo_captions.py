@@ -15,7 +15,7 @@ from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.machine.atomic_write import write_atomically
 from edgecap.training.config import TrainConfig
-from edgecap.training.progress import progress
+from edgecap.training.report.progress import progress
 from edgecap.training.sources.feature_cache import encoded_at_once, feature_key, filled, photo_facts
 from edgecap.training.sources.photos import Photos
 from edgecap.training.sources.training_data import TrainingData

@@ -22,7 +22,7 @@ from edgecap.data.karpathy import CaptionedPhoto
 from edgecap.metrics.split import EVALUATION_BATCH
 from edgecap.runtime.engines.engine import Encoded
 from edgecap.training.config import TrainConfig
-from edgecap.training.progress import progress
+from edgecap.training.report.progress import progress
 from edgecap.training.sources.batches import EpochOrder
 from edgecap.training.sources.feature_cache import FeatureCache
 from edgecap.training.sources.fixed_views import FixedViews

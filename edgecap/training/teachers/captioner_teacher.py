@@ -10,7 +10,7 @@ from torch import Tensor
 from edgecap.architectures.backbones.weights import network_key
 from edgecap.architectures.checkpoint import load_checkpoint
 from edgecap.architectures.defaults import preprocess_config
-from edgecap.training.precision import resolved_precision
+from edgecap.training.machine.precision import resolved_precision
 from edgecap.training.teachers.teacher import TeacherFeatures
 
 

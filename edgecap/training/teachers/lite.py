@@ -10,7 +10,7 @@ from edgecap.architectures.backbones.weights import LITE_PACKAGES, imagenet_lite
 from edgecap.architectures.dims import LITE_MEAN, LITE_STD
 from edgecap.errors import ConfigError
 from edgecap.runtime.photo.preprocess import PreprocessConfig
-from edgecap.training.precision import resolved_precision
+from edgecap.training.machine.precision import resolved_precision
 from edgecap.training.teachers.teacher import TeacherFeatures
 
 

@@ -24,7 +24,7 @@ from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 from edgecap.training.config import TrainConfig
-from edgecap.training.progress import progress
+from edgecap.training.report.progress import progress
 from edgecap.training.sources.feature_cache import FeatureCache
 from edgecap.training.sources.fixed_views import FixedViews
 from edgecap.training.sources.grids import Frozen, JoinedRows, all_of, joined_rows

@@ -14,7 +14,7 @@ from torch import Tensor
 from edgecap.data.augmentation import PLAIN_VIEW
 from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.photo.preprocess import PreprocessConfig
-from edgecap.training.progress import progress
+from edgecap.training.report.progress import progress
 from edgecap.training.sources.batches import TeacherTensors
 from edgecap.training.sources.feature_cache import FeatureCache, Features, feature_key, filled
 from edgecap.training.sources.fixed_views import FixedViews

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from edgecap.training.forecast import unchanged
+from edgecap.training.report.forecast import unchanged
 from edgecap.training.sources.batches import Batch, TeacherTensors
 from edgecap.training.stages.losses import Term, loss_of
 

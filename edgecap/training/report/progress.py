@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from edgecap.training.processes import rank
+from edgecap.training.machine.processes import rank
 
 TERMINAL_SECONDS, LOG_SECONDS = 1, 60  # between two updates: a file keeps every one of them
 
