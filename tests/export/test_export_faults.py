@@ -183,7 +183,7 @@ def test_a_wrong_checkpoint_is_named(checkpoint: Path, old: Path, tmp_path: Path
     save_checkpoint(unknown, replace(saved, dims=replace(saved.dims, preset="mega")), half=True)
     for path, problem, *options in (
         (torn, r"is torn or not a safetensors file: .*"),
-        (unknown, r"is of the unknown preset 'mega' \(known: base, tiny, plus, large\)"),
+        (unknown, r"is of the unknown preset 'mega' \(known: base, tiny, plus, large, large-lite2, large-lite3\)"),
         (none, r"no such checkpoint file"),
         (checkpoint, r"is of preset 'plus', not 'base'", "--preset", "base"),
     ):

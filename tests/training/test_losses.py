@@ -113,10 +113,10 @@ def test_caption_terms_are_torchs_cross_entropy(
 def test_forced_words_are_all_words_at_their_positions(model: CaptionModel, photos: list[list[list[int]]]) -> None:
     captions = padded(photos)
     with torch.inference_mode():
-        log_probs, target, position = model.forced_words(features_of(len(photos)), captions)
+        log_probs, target, position, words = model.forced_words(features_of(len(photos)), captions)
     following = captions[..., 1:].flatten()
     assert torch.equal(position.sort().values, following.nonzero()[:, 0])  # each once
-    assert torch.equal(target, following[position]) and log_probs.shape == (len(target), V)
+    assert torch.equal(target, following[position]) and log_probs.shape == (len(target), V) and words == len(target)
     step = position % (captions.shape[2] - 1)
     assert torch.equal(step, step.sort().values)  # all first words, then all second ones
     with torch.inference_mode():
