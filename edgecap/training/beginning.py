@@ -15,8 +15,11 @@ from edgecap.architectures.architecture import Architecture
 from edgecap.architectures.checkpoint import Checkpoint, load_checkpoint
 from edgecap.architectures.dims import CaptionerDims
 from edgecap.architectures.registry import architecture, preset_dims, presets
+from edgecap.errors import CheckpointError
 from edgecap.runtime.bundle.vocabulary import SPECIAL_TOKENS, Vocabulary
 from edgecap.training.config import TrainConfig
+
+DECODER = "decoder."  # how the names of its tensors begin
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ def beginning(config: TrainConfig, words: Vocabulary) -> Beginning:
     """Of a new run whose captions have ``words``. Raises ``CheckpointError`` for one to start from, ``ConfigError``."""
     if config.start_from:
         start = load_checkpoint(Path(config.start_from), preset=config.preset)
+        if config.decoder_from:
+            start = with_decoder(start, load_checkpoint(Path(config.decoder_from)), Path(config.decoder_from))
         return of_checkpoint(grown_checkpoint(start, grown(start.vocabulary, words, config.max_vocabulary)))
     changes = {} if config.activation == "relu" else {"activation": config.activation}
     dims = preset_dims(config.preset, len(words), **changes)
@@ -48,6 +53,19 @@ def knows(vocabulary: Vocabulary, words: Vocabulary, config: TrainConfig) -> boo
     """Whether a run with this vocabulary was begun on captions with ``words``."""
     expected = grown(vocabulary, words, config.max_vocabulary) if config.start_from else words
     return expected.tokens == vocabulary.tokens
+
+
+def with_decoder(start: Checkpoint, other: Checkpoint, path: Path) -> Checkpoint:
+    """``start`` with the decoder and the words of ``other``. Raises ``CheckpointError`` for one of another shape."""
+    dims: Any = start.dims
+    dims = dataclasses.replace(dims, vocab_size=len(other.vocabulary))
+    theirs = {name: tensor for name, tensor in other.weights.items() if name.startswith(DECODER)}
+    with torch.device("meta"):
+        expected: dict[str, Tensor] = architecture(start.architecture).network(dims, 0).state_dict()
+    shapes = {name: tensor.shape for name, tensor in expected.items() if name.startswith(DECODER)}
+    if {name: tensor.shape for name, tensor in theirs.items()} != shapes:
+        raise CheckpointError(path, f"its decoder has another shape than that of the preset {start.dims.preset}")
+    return dataclasses.replace(start, dims=dims, vocabulary=other.vocabulary, weights={**start.weights, **theirs})
 
 
 def grown(known: Vocabulary, counted: Vocabulary, most: int) -> Vocabulary:

@@ -122,6 +122,9 @@ class TrainConfig:
     max_vocabulary: int = 0  # so many words at most, special ones among them, the most frequent; 0: all of min_count
     max_words: int = 20  # longer captions are cut for training
     start_from: str = ""  # a checkpoint that the weights and the first words are taken from, to be learnt on
+    # A checkpoint whose decoder and words take the place of those of start_from: it may know more of the world, where
+    # both encoders learnt the features of one teacher.
+    decoder_from: str = ""
     batch_size: int = 20  # photos, each with all of its captions
     dropout: float = 0.5
     weight_decay: float = 0.01
@@ -196,6 +199,7 @@ class TrainConfig:
             "pseudo_captions must be in [0, 5]": 0 <= self.pseudo_captions <= MAX_PSEUDO_CAPTIONS,
             "pseudo_captions need task_teachers": not self.pseudo_captions or bool(self.task_teachers),
             "pseudo_temperature must be in [0.01, 10]": 0.01 <= self.pseudo_temperature <= 10,
+            "decoder_from needs start_from": bool(self.start_from) or not self.decoder_from,
             "self_critical.neighbours need task_teachers": not self.self_critical.neighbours
             or bool(self.task_teachers),
             "task_views must not be negative": self.task_views >= 0,

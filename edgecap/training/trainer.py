@@ -125,7 +125,8 @@ class Trainer:
             self.position = Position.from_json(saved.training)
             self.say(f"resuming at step {self.position.step:,}")
         elif begun.weights is not None:
-            self.say(f"starting from {config.start_from}")
+            decoder = f", with the decoder of {config.decoder_from}" if config.decoder_from else ""
+            self.say(f"starting from {config.start_from}{decoder}")
         else:
             self._start_backbone(data)
         self.say(self.precision.line)

@@ -164,6 +164,33 @@ def test_a_trained_captioner_learns_on(two: tuple[Path, Path], tmp_path: Path) -
     assert (code, out) == (1, []) and "no such checkpoint file" in err[-1]
 
 
+def test_a_decoder_may_be_another_models(
+    trained: tuple[Path, list[str]], two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    plus, base, tiny = trained[0] / "best.safetensors", tmp_path / "base", tmp_path / "tiny"
+    settings = (*SETTINGS, "--set", "ema=0")
+    for preset, run in (("base", base), ("tiny", tiny)):
+        code, _, err = edgecap_here("train", "--data", two[0], "-o", run, "--preset", preset, *OPTIONS[2:], *settings)
+        assert code == 0, err
+    start = ("train", "--data", two[1], *OPTIONS[2:], *settings, "--set", f"decoder_from={plus}")
+    still = ("--set", "frozen.learning_rate=0")
+    begin = (*start, *still, "--start-from", base / "best.safetensors", "-o", tmp_path / "more")
+    code, _, err = edgecap_here(*begin)
+    assert code == 0, err
+    assert f"starting from {base / 'best.safetensors'}, with the decoder of {plus}" in err
+    made, own, theirs = (
+        load_checkpoint(path) for path in (tmp_path / "more/best.safetensors", base / "best.safetensors", plus)
+    )
+    assert made.vocabulary.tokens == theirs.vocabulary.tokens != own.vocabulary.tokens
+    for name, tensor in made.weights.items():
+        source = theirs if name.startswith("decoder.") else own
+        assert tensor.equal(source.weights[name]), name
+    code, _, err = edgecap_here(*start, "--start-from", tiny / "best.safetensors", "-o", tmp_path / "x")
+    assert (code, err[-1]) == (1, f"edgecap: {plus}: its decoder has another shape than that of the preset tiny")
+    code, _, err = edgecap_here(*start, "--preset", "base", "-o", tmp_path / "x")
+    assert code == 2 and err[-1].endswith("training configuration: decoder_from needs start_from")
+
+
 def test_a_vocabulary_may_be_limited(two: tuple[Path, Path], tmp_path: Path) -> None:
     code, _, _ = edgecap_here(
         "train", "--data", two[0], "-o", tmp_path / "run", *OPTIONS, *SETTINGS, "--set", "max_vocabulary=9"
