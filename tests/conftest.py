@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,13 +144,31 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """One process after the other, where there may be several."""
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def complete_export(checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """``edgecap export`` of the checkpoint, with every graph."""
+    """``edgecap export`` of the checkpoint, with every graph; once for all processes of pytest-xdist."""
     from exported import export
 
-    folder = tmp_path_factory.mktemp("export")
-    run = export(checkpoint, folder / "models" / "deep" / "bundle", "--calibration", photos, scratch=folder / "scratch")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "complete-export"
+    folder.mkdir(exist_ok=True)
+    with only_one(folder / "lock"):
+        made = folder / "run.pickle"
+        if not made.exists():
+            target = folder / "models" / "deep" / "bundle"
+            run = export(checkpoint, target, "--calibration", photos, scratch=folder / "scratch")
+            made.write_bytes(pickle.dumps(run))
+    run = pickle.loads(made.read_bytes())
     assert run.code == 0, run.err
     return run
 

@@ -166,6 +166,19 @@ def hurry(bundle: Path, patch: pytest.MonkeyPatch, names: str = "none") -> None:
         patch.setattr(ingredients, "input_moments", lambda *arguments: {})
 
 
+def hurried(stage: str, bundle: Path, checkpoint: Path, target: Path, *options: object, scratch: Path) -> Run:
+    """An export of everything that makes the graphs of one stage and copies the others."""
+    command = _hurried(stage, bundle, checkpoint, target, *options)
+    run = subprocess.run(command, env=_environment(scratch), capture_output=True, text=True)
+    return Run(target, run.returncode, run.stdout.splitlines(), run.stderr.splitlines(), scratch)
+
+
+def _hurried(stage: str, bundle: Path, checkpoint: Path, target: Path, *options: object) -> list[str]:
+    chosen = () if CAN_CONVERT else ("--onnx",)
+    arguments = (bundle, STAGES[stage], "export", checkpoint, "-o", target, *options, *chosen)
+    return [sys.executable, __file__, *map(str, arguments)]
+
+
 def signalled(
     number: signal.Signals, stage: str, bundle: Path, checkpoint: Path, target: Path, data: Path, scratch: Path
 ) -> Run:
@@ -173,10 +186,8 @@ def signalled(
 
     Once it has ended, so has every process that it started.
     """
-    arguments = (bundle, STAGES[stage], "export", checkpoint, "-o", target, "--data", data)
-    chosen = () if CAN_CONVERT else ("--onnx",)
     process = subprocess.Popen(
-        [sys.executable, __file__, *map(str, (*arguments, *chosen))],
+        _hurried(stage, bundle, checkpoint, target, "--data", data),
         env=_environment(scratch),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
