@@ -98,7 +98,7 @@ def test_figures_and_card_give_the_measured_figures(model: Path) -> None:
         assert row in card
         for dataset, own in scores.get("datasets", {}).items():
             row = f"| {dataset} | {graphs} | " + " | ".join(f"{own[name]:.2f}" for name in NAMES) + " |"
-            assert row in card and row in FIGURES
+            assert row in card and (row in FIGURES or model.name != DEFAULT_BUNDLE)
     figures = " | ".join(f"{of_flickr8k(model)[name]:.2f}" for name in ("BLEU-4", "CIDEr-D"))
     row = f"| {sizes['onnx-int8'] / 1e6:.1f} | {figures} |"
     assert row in FIGURES and row in README
