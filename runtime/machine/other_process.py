@@ -30,16 +30,20 @@ class Ended:
         return brief(said[-1]) if said else f"exit status {self.status}"
 
 
-def run_python(*arguments: str) -> Ended:
-    """Run this Python, with the packages of this process. Raises :class:`EngineError` where none starts, or ends."""
+def run_python(*arguments: str, tasks: int = 1) -> Ended:
+    """Run this Python, with the packages of this process. Raises :class:`EngineError` where none starts, or ends.
+
+    ``tasks``: how many things it does one after the other, each of which may take its time.
+    """
+    patience = _PATIENCE * tasks
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-P", *arguments]  # -P: no module of the working directory stands for a library
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, env=environment
+            command, capture_output=True, text=True, errors="replace", timeout=patience, env=environment
         )
     except subprocess.TimeoutExpired:
-        raise EngineError(f"no answer within {_PATIENCE:.0f} seconds") from None
+        raise EngineError(f"no answer within {patience:.0f} seconds") from None
     except (OSError, ValueError) as error:
         raise EngineError(f"another Python does not start: {brief(error)}") from error
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -27,7 +27,7 @@ def checks_in_child(bundle: Bundle, sets: Sequence[GraphSet], threads: int) -> I
             "threads": threads,
         }
         try:
-            ended = run_python("-m", __name__, json.dumps(task))
+            ended = run_python("-m", __name__, json.dumps(task), tasks=len(waiting))
         except EngineError as error:
             yield from (_failed(graphs, f"cannot be tried: {error}") for graphs in waiting)
             return
