@@ -185,7 +185,7 @@ strangers.main(task)
 def test_verify_outlives_an_engine(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the set that ended it the death is told, and the others are checked all the same."""
     monkeypatch.setattr(
-        "edgecap.runtime.verify.strangers.run_python", lambda flag, module, task: run_python("-c", KILLER, task)
+        "edgecap.runtime.verify.strangers.run_python", lambda flag, module, task, tasks: run_python("-c", KILLER, task)
     )
     found = {check.precision: check for check in verify(foreign, engine="onnx") if check.check == "graphs"}
     assert found["int8"].status == "failed" and found["fp32"].status == "ok"
