@@ -120,9 +120,15 @@ class Run:
 
 def export(checkpoint: Path, target: Path, *options: object, scratch: Path) -> Run:
     """Run ``edgecap export`` for every graph that can be made here, unless ``options`` choose."""
+    return _ended([sys.executable, "-m", "edgecap", *_arguments(checkpoint, target, *options)], target, scratch)
+
+
+def _arguments(checkpoint: Path, target: Path, *options: object) -> list[str]:
     chosen = () if CAN_CONVERT else ("--onnx",)
-    arguments = ("export", checkpoint, "-o", target, *chosen, *options)
-    command = [sys.executable, "-m", "edgecap", *map(str, arguments)]
+    return list(map(str, ("export", checkpoint, "-o", target, *chosen, *options)))
+
+
+def _ended(command: list[str], target: Path, scratch: Path) -> Run:
     run = subprocess.run(command, env=_environment(scratch), capture_output=True, text=True)
     return Run(target, run.returncode, run.stdout.splitlines(), run.stderr.splitlines(), scratch)
 
@@ -168,15 +174,11 @@ def hurry(bundle: Path, patch: pytest.MonkeyPatch, names: str = "none") -> None:
 
 def hurried(stage: str, bundle: Path, checkpoint: Path, target: Path, *options: object, scratch: Path) -> Run:
     """An export of everything that makes the graphs of one stage and copies the others."""
-    command = _hurried(stage, bundle, checkpoint, target, *options)
-    run = subprocess.run(command, env=_environment(scratch), capture_output=True, text=True)
-    return Run(target, run.returncode, run.stdout.splitlines(), run.stderr.splitlines(), scratch)
+    return _ended(_hurried(stage, bundle, checkpoint, target, *options), target, scratch)
 
 
 def _hurried(stage: str, bundle: Path, checkpoint: Path, target: Path, *options: object) -> list[str]:
-    chosen = () if CAN_CONVERT else ("--onnx",)
-    arguments = (bundle, STAGES[stage], "export", checkpoint, "-o", target, *options, *chosen)
-    return [sys.executable, __file__, *map(str, arguments)]
+    return [sys.executable, __file__, str(bundle), STAGES[stage], *_arguments(checkpoint, target, *options)]
 
 
 def signalled(

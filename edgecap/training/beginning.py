@@ -58,14 +58,18 @@ def knows(vocabulary: Vocabulary, words: Vocabulary, config: TrainConfig) -> boo
 def with_decoder(start: Checkpoint, other: Checkpoint, path: Path) -> Checkpoint:
     """``start`` with the decoder and the words of ``other``. Raises ``CheckpointError`` for one of another shape."""
     dims: Any = start.dims
-    dims = dataclasses.replace(dims, vocab_size=len(other.vocabulary))
     theirs = {name: tensor for name, tensor in other.weights.items() if name.startswith(DECODER)}
-    with torch.device("meta"):
-        expected: dict[str, Tensor] = architecture(start.architecture).network(dims, 0).state_dict()
-    shapes = {name: tensor.shape for name, tensor in expected.items() if name.startswith(DECODER)}
-    if {name: tensor.shape for name, tensor in theirs.items()} != shapes:
+    shapes = _shapes(start, len(other.vocabulary))
+    if {name: tensor.shape for name, tensor in theirs.items()} != {
+        name: shape for name, shape in shapes.items() if name.startswith(DECODER)
+    }:
         raise CheckpointError(path, f"its decoder has another shape than that of the preset {start.dims.preset}")
-    return dataclasses.replace(start, dims=dims, vocabulary=other.vocabulary, weights={**start.weights, **theirs})
+    return dataclasses.replace(
+        start,
+        dims=dataclasses.replace(dims, vocab_size=len(other.vocabulary)),
+        vocabulary=other.vocabulary,
+        weights={**start.weights, **theirs},
+    )
 
 
 def grown(known: Vocabulary, counted: Vocabulary, most: int) -> Vocabulary:
@@ -101,10 +105,15 @@ def grown_checkpoint(start: Checkpoint, vocabulary: Vocabulary) -> Checkpoint:
 
 def _of_words(start: Checkpoint) -> Iterator[str]:
     """The tensors that have a row for each word: those that are longer in a network with one word more."""
+    longer = _shapes(start, start.dims.vocab_size + 1)
+    for name, tensor in start.weights.items():
+        if longer[name] != tensor.shape:
+            yield name
+
+
+def _shapes(start: Checkpoint, vocab_size: int) -> dict[str, torch.Size]:
+    """Of the tensors of ``start``'s network, by name, if it had so many words."""
     dims: Any = start.dims
     with torch.device("meta"):
-        network = architecture(start.architecture).network(dataclasses.replace(dims, vocab_size=dims.vocab_size + 1), 0)
-    longer: dict[str, Tensor] = network.state_dict()
-    for name, tensor in start.weights.items():
-        if longer[name].shape != tensor.shape:
-            yield name
+        network = architecture(start.architecture).network(dataclasses.replace(dims, vocab_size=vocab_size), 0)
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}

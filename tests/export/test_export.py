@@ -430,8 +430,8 @@ def test_after_a_killed_export_the_next_one_tidies_up_and_makes_the_same_bundle(
 ) -> None:
     killed = signalled(signal.SIGKILL, "fp16 ONNX graphs", bundle, checkpoint, old, data, tmp_path / "killed")
     assert killed.code == -signal.SIGKILL and len(list(old.parent.iterdir())) == 2
-    options = ("--calibration", photos)
-    run = hurried("fp16 ONNX graphs", bundle, checkpoint, old, *options, scratch=tmp_path / "scratch")
+    scratch = tmp_path / "scratch"
+    run = hurried("fp16 ONNX graphs", bundle, checkpoint, old, "--calibration", photos, scratch=scratch)
     assert run.code == 0, run.err
     assert [path.name for path in old.parent.iterdir()] == ["bundle"]
     assert {name: content == (bundle / name).read_bytes() for name, content in contents(old).items()} == dict.fromkeys(
