@@ -76,6 +76,10 @@ class OptionError(EdgecapError, ValueError):
     """An option with a value that cannot work."""
 
 
+class TaskError(BundleError, OptionError):
+    """A bundle that is whole and for something else: a labeller where captions were asked for."""
+
+
 class TuningError(EdgecapError, ValueError):
     """Measurements of this machine that cannot be believed; captioning goes on without."""
 

@@ -1,4 +1,4 @@
-"""Captions from a bundle, with numpy, Pillow and one inference engine; no torch.
+"""Captions and labels from a bundle, with numpy, Pillow and one inference engine; no torch.
 
 >>> from edgecap.runtime import load
 >>> load().caption("photo.jpg", beam=5).text  # doctest: +SKIP
@@ -11,20 +11,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecap.runtime.caption import Alternative, Caption, Prepared, Timings
     from edgecap.runtime.captioner import Captioner
-    from edgecap.runtime.loading import load
+    from edgecap.runtime.labeller import Labeller
+    from edgecap.runtime.labels.label import Label, Labels
+    from edgecap.runtime.loading import load, load_labeller
     from edgecap.runtime.search.deadline import Deadline
-
-__all__ = ["Alternative", "Caption", "Captioner", "Deadline", "Prepared", "Timings", "load"]
 
 _HOMES = {
     "Alternative": "caption",
     "Caption": "caption",
     "Captioner": "captioner",
     "Deadline": "search.deadline",
+    "Label": "labels.label",
+    "Labeller": "labeller",
+    "Labels": "labels.label",
     "Prepared": "caption",
     "Timings": "caption",
     "load": "loading",
+    "load_labeller": "loading",
 }
+__all__ = [
+    "Alternative", "Caption", "Captioner", "Deadline", "Label", "Labeller", "Labels", "Prepared", "Timings", "load",
+    "load_labeller",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -8,8 +8,10 @@ from typing import Any
 from edgecap.errors import OptionError
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import read_evaluation
+from edgecap.runtime.bundle.tasks import TASKS
 from edgecap.runtime.caption import Alternative, Caption
 from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.model import Model
 from edgecap.runtime.telling import NOT_SURE
 from edgecap.runtime.verify.self_check import self_check
 from edgecap.runtime.wording import counted
@@ -39,15 +41,15 @@ def _why_uncalibrated(bundle: Bundle) -> str:
     return f"it was exported with {counted(photos, 'val photo')}, too few to calibrate on: export it again with more"
 
 
-def doubt(captioner: Captioner) -> str | None:
+def doubt(model: Model[Any]) -> str | None:
     """A line that says that the graphs do not do here what they did where they were exported; ``None`` if they do.
 
-    Takes the time of three captions, once for each machine, bundle and version of the engine: ``self_check``.
+    Takes the time of three answers, once for each machine, bundle and version of the engine: ``self_check``.
     """
-    problem = self_check(captioner)
+    problem = self_check(model)
     return problem and (
-        f"captions may be wrong: on this machine the golden photo of {captioner.bundle.manifest.label} is not what "
-        f"was recorded ({problem}): try another --precision or --engine, and see  edgecap doctor"
+        f"{TASKS[model.task].answers} may be wrong: on this machine the golden photo of {model.bundle.manifest.label} "
+        f"is not what was recorded ({problem}): try another --precision or --engine, and see  edgecap doctor"
     )
 
 
@@ -89,10 +91,17 @@ def record(captioner: Captioner, result: Caption | str, min_confidence: float | 
         "truncated": result.truncated,
         "damaged": result.damaged,
         "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
-        "bundle": captioner.bundle.manifest.label,
-        "engine": captioner.engine,
-        "library": captioner.loaded.name,
-        "precision": captioner.precision,
+        **made_by(captioner),
+    }
+
+
+def made_by(model: Model[Any]) -> dict[str, str]:
+    """What an answer came from, to be written as JSON."""
+    return {
+        "bundle": model.bundle.manifest.label,
+        "engine": model.engine,
+        "library": model.loaded.name,
+        "precision": model.precision,
     }
 
 

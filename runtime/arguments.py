@@ -38,11 +38,14 @@ def one_of(name: str, value: object, known: Sequence[str]) -> None:
         raise OptionError(f"{name} must be {' or '.join(map(repr, known))}, not {value!r:.60}")
 
 
-def photo_list(photos: object) -> list[Any]:
-    """The photos of a list, a generator and the like. Raises :class:`OptionError` for what is one photo itself."""
-    single = isinstance(photos, str | bytes | bytearray | os.PathLike) or hasattr(photos, "read")
+def photo_list(photos: object, single: str) -> list[Any]:
+    """The photos of a list, a generator and the like.
+
+    Raises :class:`OptionError` for what is one photo itself; ``single`` names what takes that.
+    """
+    one = isinstance(photos, str | bytes | bytearray | os.PathLike) or hasattr(photos, "read")
     array_of_one = getattr(photos, "ndim", 4) < 4  # pixels are (H, W) or (H, W, C)
-    if single or array_of_one or isinstance(photos, Mapping) or not isinstance(photos, Iterable):
+    if one or array_of_one or isinstance(photos, Mapping) or not isinstance(photos, Iterable):
         kind = type(photos).__name__
-        raise OptionError(f"photos must be a list of photos, not {kind}: for a single one there is caption()")
+        raise OptionError(f"photos must be a list of photos, not {kind}: for a single one there is {single}")
     return list(photos)

@@ -3,76 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 
-from edgecap.errors import EngineError, ImageError
-from edgecap.runtime.arguments import one_of, photo_list, whole_number
-from edgecap.runtime.bundle.bundle import Bundle
+from edgecap.errors import ImageError
+from edgecap.runtime.arguments import whole_number
 from edgecap.runtime.bundle.confidence import Calibration
-from edgecap.runtime.bundle.entries import GraphSet
 from edgecap.runtime.bundle.generation import DecodingOptions
+from edgecap.runtime.bundle.tasks import CAPTION
 from edgecap.runtime.caption import Caption, Prepared, milliseconds_since
 from edgecap.runtime.engines.engine import Engine
-from edgecap.runtime.photo.preprocess import look_and_load
-from edgecap.runtime.photo.reading import PhotoSource
+from edgecap.runtime.model import Model, Photo
 from edgecap.runtime.search.deadline import Deadline
 from edgecap.runtime.search.decoding import Hypothesis, decode
 from edgecap.runtime.telling import Teller
 
-Photo = PhotoSource | Prepared
 
-CLOSED = "the captioner is closed: load another"
+class Captioner(Model[Engine]):
+    """A captioner's bundle in an engine, made by :func:`~edgecap.runtime.loading.load`."""
 
-
-class Captioner:
-    """A bundle in an engine, made by :func:`~edgecap.runtime.loading.load`. May be called from several threads at once.
-
-    A forked process may call it too, and starts an engine of its own when it first does. Pickled, it is its bundle's
-    directory, which the process that unpickles it opens.
-
-    ``graph_set`` is the one in use; ``engine`` (onnx or tflite) and ``precision`` say the same in words. ``threads``
-    are those of the engine; ``notes`` says in one line each what :func:`~edgecap.runtime.loading.load` would have used
-    if it could.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        graph_set: GraphSet,
-        loaded: Engine,
-        threads: int = 1,
-        notes: tuple[str, ...] = (),
-        reopen: Callable[..., Captioner] | None = None,
-    ) -> None:
-        """``reopen`` makes the captioner again where it is unpickled; without it, it cannot be pickled."""
-        self.bundle = bundle
-        self.graph_set = graph_set
-        self.engine = graph_set.engine
-        self.precision = graph_set.precision
-        self.threads = threads
-        self.notes = notes
-        self._loaded: Engine | None = loaded
-        self._reopen = reopen
-        self._place = bundle.path.absolute()  # wherever the process goes
+    task = CAPTION
 
     @property
     def calibration(self) -> Calibration | None:
         """What makes a confidence of a caption's probability; ``None`` when the bundle has nothing for its graphs."""
         confidence = self.bundle.confidence
         return confidence.sets.get(self.graph_set.name) if confidence else None
-
-    @property
-    def loaded(self) -> Engine:
-        """The graphs in their engine. Raises :class:`~edgecap.errors.EngineError` after :meth:`close`."""
-        loaded = self._loaded  # another thread may close it now
-        if loaded is None:
-            raise EngineError(CLOSED)
-        return loaded
 
     def options(
         self,
@@ -95,12 +54,6 @@ class Captioner:
         longest = self.bundle.manifest.dims.get("max_length", options.max_length)
         whole_number("max_length", options.max_length, 1, longest)  # beyond it a cache of fixed length is full
         return options
-
-    def prepare(self, photo: PhotoSource) -> Prepared:
-        """Read and preprocess a photo, to be captioned later. Raises :class:`~edgecap.errors.ImageError`."""
-        start = time.perf_counter()
-        tensor, reason, damage = look_and_load(photo, self.bundle.preprocess)
-        return Prepared(tensor, milliseconds_since(start), damage, reason)
 
     def caption(
         self,
@@ -187,23 +140,13 @@ class Captioner:
         error stands in the place of its caption.
         """
         loaded = self.loaded
-        several = photo_list(photos)
-        one_of("on_error", on_error, ("raise", "return"))
         deadline = max_ms if max_ms is None or isinstance(max_ms, Deadline) else Deadline(max_ms)
         options = self.options(
             beam=beam, max_length=max_length, length_penalty=length_penalty, min_length=min_length, n_best=n_best
         )
-        prepared = [self._prepared(photo, on_error) for photo in several]
+        prepared = self._prepare_all(photos, on_error, "caption()")
         made = iter(self._captions(loaded, prepared, options, deadline, n_best is not None))
         return [photo if isinstance(photo, ImageError) else next(made) for photo in prepared]
-
-    def _prepared(self, photo: Photo, on_error: str) -> Prepared | ImageError:
-        try:
-            return photo if isinstance(photo, Prepared) else self.prepare(photo)
-        except ImageError as error:
-            if on_error == "raise":
-                raise
-            return error
 
     def _captions(
         self,
@@ -227,20 +170,3 @@ class Captioner:
             teller = replace(teller, encoder_ms=encoder_ms, steps_ms=milliseconds_since(start) / len(images))
         for photo in read:
             yield teller.caption(photo, next(found), alternatives) if photo.reason is None else teller.nothing(photo)
-
-    def close(self) -> None:
-        """Free the engine's memory, after the captions that other threads are making. Closing twice is harmless."""
-        self._loaded = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._loaded is None or self._reopen is None:
-            raise EngineError(CLOSED)
-        return self._reopen, (self._place, self.bundle.manifest.bundle_id, self.engine, self.precision, self.threads)
-
-    def __enter__(self) -> Captioner:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -1,22 +1,33 @@
-"""From a bundle's name to a captioner: which engine, which graphs, how many threads."""
+"""From a bundle's name to a captioner or a labeller: which engine, which graphs, how many threads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 from edgecap.errors import BundleError, OptionError, UnsupportedGraphError
 from edgecap.runtime.arguments import whole_number
 from edgecap.runtime.bundle.bundle import Bundle, find_bundle, unless_replaced
 from edgecap.runtime.bundle.entries import ENGINES, PRECISIONS, GraphSet
+from edgecap.runtime.bundle.tasks import CAPTION, LABEL, TASKS
 from edgecap.runtime.captioner import Captioner
 from edgecap.runtime.engines import libraries
-from edgecap.runtime.engines.starting import start
+from edgecap.runtime.engines.starting import start, start_embedder
+from edgecap.runtime.labeller import Labeller
+from edgecap.runtime.labels.table import LabelTable
+from edgecap.runtime.labels.table_file import table_for
+from edgecap.runtime.labels.text_side import TextSide
 from edgecap.runtime.machine.threads import MAX_THREADS, default_threads
 from edgecap.runtime.machine.tuning import Measurement, fastest
 from edgecap.runtime.verify.self_check import known_problem
 
 AUTO = "auto"  # of a precision or an engine: the first that fits
+
+ModelT = TypeVar("ModelT", Captioner, Labeller)
+Make = Callable[[Bundle, GraphSet, int, tuple[str, ...]], ModelT]
 
 
 def load(
@@ -38,6 +49,36 @@ def load(
     :class:`~edgecap.errors.BundleError`, :class:`~edgecap.errors.OptionError`, and
     :class:`~edgecap.errors.MissingExtraError` when no engine for the bundle's graphs is installed.
     """
+    return _opened(bundle, CAPTION, _captioner, engine, precision, threads)
+
+
+def load_labeller(
+    bundle: str | Path | None = None,
+    *,
+    table: LabelTable | str | PathLike[str] | None = None,
+    text: TextSide | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+) -> Labeller:
+    """Open a labeller's bundle as :func:`load` does a captioner's; none comes with this version, so it must be named.
+
+    ``table`` is the file of another table of labels than the bundle's, of the same space. ``text`` embeds words that
+    the table does not have. Raises what :func:`load` does.
+    """
+    if bundle is None:
+        raise OptionError(
+            "no labeller comes with this version of edgecap: name the directory of one,  edgecap label --bundle DIR  "
+            "or load_labeller(DIR) in Python"
+        )
+    make = partial(_labeller, table=table, text=text)
+    return _opened(bundle, LABEL, make, engine, precision, threads)
+
+
+def _opened(
+    bundle: str | Path | None, task: str, make: Make[ModelT], engine: str, precision: str, threads: int | None
+) -> ModelT:
+    """The bundle in an engine; options are checked first, then whether it is for ``task``."""
     if threads is not None:
         whole_number("threads", threads, 1, MAX_THREADS)
     if not isinstance(precision, str):
@@ -45,10 +86,16 @@ def load(
     if engine not in (AUTO, *ENGINES):
         raise OptionError(f"engine must be auto, {', '.join(ENGINES)}, not {engine!r}")
     path = find_bundle(bundle)
-    return unless_replaced(path, lambda: _load(Bundle.open(path), engine, precision, threads))
+
+    def load_bundle() -> ModelT:
+        opened = Bundle.open(path)
+        opened.require(task)
+        return _load(opened, make, engine, precision, threads)
+
+    return unless_replaced(path, load_bundle)
 
 
-def _load(opened: Bundle, engine: str, precision: str, threads: int | None) -> Captioner:
+def _load(opened: Bundle, make: Make[ModelT], engine: str, precision: str, threads: int | None) -> ModelT:
     tuned = _tuned(opened, engine, precision, threads)
     chosen = tuned.engine if tuned else _engine(opened, engine, precision)
     sets = [graphs for graphs in opened.sets(chosen) if precision in (AUTO, graphs.precision)]
@@ -59,15 +106,36 @@ def _load(opened: Bundle, engine: str, precision: str, threads: int | None) -> C
     refusals: dict[str, str] = {}
     for candidate in candidates:
         try:
-            captioner = _loaded(opened, candidate, threads, refusals)
+            model = _loaded(opened, make, candidate, threads, refusals)
         except UnsupportedGraphError as error:  # not the bundle's fault: its files are what was exported
             refusals[candidate.precision] = f"do not load in {error.engine} ({error.problem})"
             continue
-        if (problem := known_problem(captioner)) is None:
-            return captioner
-        captioner.close()
-        refusals[candidate.precision] = f"make other captions on this machine than where they were exported ({problem})"
-    return _loaded(opened, last, threads, refusals)
+        if (problem := known_problem(model)) is None:
+            return model
+        model.close()
+        other = f"make other {TASKS[model.task].answers} on this machine than where they were exported"
+        refusals[candidate.precision] = f"{other} ({problem})"
+    return _loaded(opened, make, last, threads, refusals)
+
+
+def _captioner(bundle: Bundle, graphs: GraphSet, threads: int, notes: tuple[str, ...]) -> Captioner:
+    loaded = start(bundle.read_graphs(graphs), threads, bundle.path)
+    return Captioner(bundle, graphs, loaded, threads, notes, reopened)
+
+
+def _labeller(
+    bundle: Bundle,
+    graphs: GraphSet,
+    threads: int,
+    notes: tuple[str, ...],
+    table: LabelTable | str | PathLike[str] | None,
+    text: TextSide | None,
+) -> Labeller:
+    found = table_for(bundle, table)
+    if text is not None and text.space != found.space:
+        raise OptionError(f"the text side embeds in the space {text.space!r}, the labeller in {found.space!r}")
+    loaded = start_embedder(bundle.read_graphs(graphs), threads, bundle.path)
+    return Labeller(bundle, graphs, loaded, threads, notes, reopened_labeller, found, text)
 
 
 def reopened(path: Path, bundle_id: str, engine: str, precision: str, threads: int) -> Captioner:
@@ -75,10 +143,28 @@ def reopened(path: Path, bundle_id: str, engine: str, precision: str, threads: i
 
     ``path`` is its bundle's directory.
     """
+    return _again(path, bundle_id, _captioner, engine, precision, threads)
+
+
+def reopened_labeller(
+    path: Path,
+    bundle_id: str,
+    engine: str,
+    precision: str,
+    threads: int,
+    table: LabelTable | None,
+    text: TextSide | None,
+) -> Labeller:
+    """As :func:`reopened`, a labeller; a ``table`` that is not its bundle's is pickled with it."""
+    return _again(path, bundle_id, partial(_labeller, table=table, text=text), engine, precision, threads)
+
+
+def _again(path: Path, bundle_id: str, make: Make[ModelT], engine: str, precision: str, threads: int) -> ModelT:
     opened = Bundle.open(path)
     if opened.manifest.bundle_id != bundle_id:
-        raise BundleError(path, "is not the bundle any more that the captioner was pickled with: load it again")
-    return _loaded(opened, opened.graph_set(engine, precision), threads, {})
+        noun = TASKS[opened.manifest.task].noun
+        raise BundleError(path, f"is not the bundle any more that the {noun} was pickled with: load it again")
+    return _loaded(opened, make, opened.graph_set(engine, precision), threads, {})
 
 
 def _tuned(bundle: Bundle, engine: str, precision: str, threads: int | None) -> Measurement | None:
@@ -114,8 +200,8 @@ def _how_to_export(wanted: Sequence[str]) -> str:
     return f"To have them:  edgecap export CHECKPOINT -o DIR{options} --data DATA  on a PC, then --bundle DIR"
 
 
-def _loaded(bundle: Bundle, graphs: GraphSet, threads: int | None, refusals: Mapping[str, str]) -> Captioner:
-    threads = threads or default_threads()
+def _loaded(
+    bundle: Bundle, make: Make[ModelT], graphs: GraphSet, threads: int | None, refusals: Mapping[str, str]
+) -> ModelT:
     notes = (f"{refused} graphs {reason}: {graphs.precision} is used" for refused, reason in refusals.items())
-    loaded = start(bundle.read_graphs(graphs), threads, bundle.path)
-    return Captioner(bundle, graphs, loaded, threads, tuple(notes), reopened)
+    return make(bundle, graphs, threads or default_threads(), tuple(notes))

@@ -24,7 +24,8 @@ from PIL import Image, ImageColor
 from places import ROOT, SHARED
 from tiny_bundle import Graphs, write_tiny_bundle
 from tiny_dataset import write_photos, write_tiny_dataset
-from tiny_tflite import made_tflite_graphs, make_tflite_graphs
+from tiny_labels import write_label_bundle
+from tiny_tflite import made_label_graphs, made_tflite_graphs, make_tflite_graphs
 
 from edgecap.cli import main
 from edgecap.data.karpathy import CaptionDataset, load_dataset
@@ -59,8 +60,8 @@ def own_bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tflite_graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    """The tiny bundle's graphs for TensorFlow Lite; skips where they can be neither had nor run.
+def tflite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny bundles' graphs for TensorFlow Lite; skips where they can be neither had nor run.
 
     They are made here, or are those that ``tiny_tflite.py`` made elsewhere, in the folder EDGECAP_TINY_TFLITE.
     """
@@ -68,13 +69,32 @@ def tflite_graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     for library in ("ai_edge_litert",) if made else ("tensorflow", "ai_edge_litert"):
         if find_spec(library) is None:
             pytest.skip(f"{library} is not installed")
-    return made_tflite_graphs(Path(made)) if made else make_tflite_graphs(tmp_path_factory.mktemp("tflite"))
+    return Path(made) if made else make_tflite_graphs(tmp_path_factory.mktemp("tflite"))
+
+
+@pytest.fixture(scope="session")
+def tflite_graphs(tflite_folder: Path) -> Graphs:
+    """The tiny bundle's graphs for TensorFlow Lite."""
+    return made_tflite_graphs(tflite_folder)
 
 
 @pytest.fixture(scope="session")
 def two_runtimes(tflite_graphs: Graphs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle with graphs for ONNX Runtime and TensorFlow Lite. Not to be written to."""
     return write_tiny_bundle(tmp_path_factory.mktemp("two") / "bundle", tflite=tflite_graphs)
+
+
+@pytest.fixture(scope="session")
+def label_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labeller of colours. Not to be written to."""
+    return write_label_bundle(tmp_path_factory.mktemp("labels") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def two_label_engines(tflite_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with graphs for ONNX Runtime and TensorFlow Lite. Not to be written to."""
+    tflite = made_label_graphs(tflite_folder)
+    return write_label_bundle(tmp_path_factory.mktemp("two") / "labels", tflite=tflite)
 
 
 @pytest.fixture(scope="session")

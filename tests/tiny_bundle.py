@@ -94,13 +94,13 @@ def write_tiny_bundle(
     """
     path.mkdir(parents=True)
     entries = [
-        _write(path, "preprocess.json", "preprocess", _json(PREPROCESS.to_json())),
-        _write(path, "vocab.json", "vocab", _json(VOCABULARY.to_json())),
-        _write(path, "generation.json", "generation", _json(GENERATION.to_json())),
-        _write(path, "golden/note.txt", "golden", b"nothing is golden here\n"),
+        write_file(path, "preprocess.json", "preprocess", json_bytes(PREPROCESS.to_json())),
+        write_file(path, "vocab.json", "vocab", json_bytes(VOCABULARY.to_json())),
+        write_file(path, "generation.json", "generation", json_bytes(GENERATION.to_json())),
+        write_file(path, "golden/note.txt", "golden", b"nothing is golden here\n"),
     ]
     if confidence is not None:
-        entries.append(_write(path, "confidence.json", "confidence", _json(confidence.to_json())))
+        entries.append(write_file(path, "confidence.json", "confidence", json_bytes(confidence.to_json())))
     sets = []
     for engine, graphs in (("onnx", onnx_graphs() if onnx is None else onnx), ("tflite", tflite or {})):
         for precision in sorted(graphs, key=ALL_PRECISIONS.index):
@@ -143,7 +143,7 @@ def encoder_graph() -> bytes:
         helper.make_node("ReduceMean", ["memory.features"], ["state.h"], axes=[1], keepdims=0),  # (1, 3)
         helper.make_node("Neg", ["state.h"], ["state.c"]),
     ]
-    return _model("encoder", nodes, ENCODER_INPUTS, ENCODER_OUTPUTS, {"rows": np.array([1, 3, L], np.int64)})
+    return onnx_model("encoder", nodes, ENCODER_INPUTS, ENCODER_OUTPUTS, {"rows": np.array([1, 3, L], np.int64)})
 
 
 def step_graph() -> bytes:
@@ -161,7 +161,7 @@ def step_graph() -> bytes:
         helper.make_node("Identity", ["state.h"], ["next.h"]),
         helper.make_node("Add", ["state.c", "state.h"], ["next.c"]),
     ]
-    return _model("decoder_step", nodes, STEP_INPUTS, STEP_OUTPUTS, step_constants())
+    return onnx_model("decoder_step", nodes, STEP_INPUTS, STEP_OUTPUTS, step_constants())
 
 
 def step_constants() -> dict[str, NDArray[np.float32]]:
@@ -183,7 +183,7 @@ def step_constants() -> dict[str, NDArray[np.float32]]:
     return {"follows": follows, "words_of_colour": words_of_colour}
 
 
-def _model(name: str, nodes: list[Any], inputs: dict[str, Axes], outputs: dict[str, Axes], constants: Any) -> bytes:
+def onnx_model(name: str, nodes: list[Any], inputs: dict[str, Axes], outputs: dict[str, Axes], constants: Any) -> bytes:
     graph = helper.make_graph(
         nodes,
         name,
@@ -202,31 +202,31 @@ def _type(tensor: str) -> int:
 
 
 def _write_graph(path: Path, role: str, engine: str, precision: str, graph: bytes) -> FileEntry:
-    return _write(path, f"{role}.{precision}.{engine}", GRAPH, graph, graph_entry(role, engine, precision))
+    return write_file(path, f"{role}.{precision}.{engine}", GRAPH, graph, graph_entry(role, engine, precision))
 
 
 def graph_entry(role: str, engine: str, precision: str = "fp32") -> GraphEntry:
     """What the manifest says of a graph; of TensorFlow Lite's that :mod:`tiny_tflite` made."""
     inputs, outputs = (ENCODER_INPUTS, ENCODER_OUTPUTS) if role == "encoder" else (STEP_INPUTS, STEP_OUTPUTS)
     if engine == "onnx":
-        return GraphEntry(engine, precision, _specs(inputs), _specs(outputs), OPSET, IR_VERSION)
+        return GraphEntry(engine, precision, specs_of(inputs), specs_of(outputs), OPSET, IR_VERSION)
     photos_last: dict[str, Axes] = {"image": (1, S, S, 3)} if role == "encoder" else inputs
     one_photo: dict[str, Axes] = {name: (1, *axes[1:]) for name, axes in photos_last.items()}
     made: dict[str, Axes] = {name: (1, *axes[1:]) for name, axes in outputs.items()}
     borders = "int8" if (role, precision) == ("encoder", "int8") else "float32"
     signatures = (role,) if role == "encoder" else tuple(f"{role}_{count}" for count in HYPOTHESES)
-    return GraphEntry(engine, precision, _specs(one_photo, borders), _specs(made, borders), signatures=signatures)
+    return GraphEntry(engine, precision, specs_of(one_photo, borders), specs_of(made, borders), signatures=signatures)
 
 
-def _specs(tensors: dict[str, Axes], dtype: str = "float32") -> tuple[TensorSpec, ...]:
+def specs_of(tensors: dict[str, Axes], dtype: str = "float32") -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(n, "int64" if n == "token" else dtype, shape) for n, shape in tensors.items())
 
 
-def _write(path: Path, file: str, role: str, content: bytes, graph: GraphEntry | None = None) -> FileEntry:
+def write_file(path: Path, file: str, role: str, content: bytes, graph: GraphEntry | None = None) -> FileEntry:
     (path / file).parent.mkdir(exist_ok=True)
     (path / file).write_bytes(content)
     return FileEntry(file, role, hashlib.sha256(content).hexdigest(), len(content), graph)
 
 
-def _json(document: Any) -> bytes:
+def json_bytes(document: Any) -> bytes:
     return (json.dumps(document, indent=1) + "\n").encode()

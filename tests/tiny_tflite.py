@@ -1,4 +1,4 @@
-"""The tiny bundle's graphs for TensorFlow Lite: the same functions as its ONNX graphs, made with TensorFlow."""
+"""The tiny bundles' graphs for TensorFlow Lite: the same functions as their ONNX graphs, made with TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ import numpy as np
 from tiny_bundle import HYPOTHESES, STEP_INPUTS, Graphs, L, S, step_constants
 
 
-def make_tflite_graphs(directory: Path) -> Graphs:
-    """The graphs by precision, made in ``directory``.
+def make_tflite_graphs(directory: Path) -> Path:
+    """``directory``, with the graphs made in it.
 
     TensorFlow stays in a process of its own, as its weight and its chatter are large.
     """
     root = Path(__file__).resolve().parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     subprocess.run([sys.executable, __file__, str(directory)], check=True, capture_output=True, env=environment)
-    return made_tflite_graphs(directory)
+    return directory
 
 
 def made_tflite_graphs(directory: Path) -> Graphs:
     """The graphs that are in ``directory``. The INT8 encoder takes and gives INT8; its decoder step is the fp32 one."""
     step = (directory / "step").read_bytes()
     return {precision: ((directory / precision).read_bytes(), step) for precision in ("fp32", "int8")}
+
+
+def made_label_graphs(directory: Path) -> dict[str, bytes]:
+    """The labeller's graphs that are in ``directory``."""
+    return {precision: (directory / f"label-{precision}").read_bytes() for precision in ("fp32", "int8")}
 
 
 def edited(graph: bytes, edit: Callable[[Any], object]) -> bytes:
@@ -75,16 +80,21 @@ def main(directory: Path) -> None:
         tf.saved_model.save(tf.Module(), saved, signatures=functions)
         return tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=list(functions))
 
+    def embed(image: Any) -> dict[str, Any]:  # (1, S, S, 3)
+        return {"embedding": tf.reduce_mean(image, (1, 2))}  # (1, 3)
+
     encoder = tf.function(encode).get_concrete_function(tf.TensorSpec((1, S, S, 3), name="image"))
-    (directory / "fp32").write_bytes(converter("fp32", {"encoder": encoder}).convert())
-    quantizing = converter("int8", {"encoder": encoder})
-    quantizing.optimizations = [tf.lite.Optimize.DEFAULT]
+    embedder = tf.function(embed).get_concrete_function(tf.TensorSpec((1, S, S, 3), name="image"))
     photos = np.random.default_rng(0).uniform(-2, 2, (8, 1, S, S, 3)).astype(np.float32)
     plain = np.stack([np.full((1, S, S, 3), value, np.float32) for value in (-2, 2)])
-    quantizing.representative_dataset = lambda: ({"image": photo} for photo in (*photos, *plain))
-    quantizing.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    quantizing.inference_input_type = quantizing.inference_output_type = tf.int8
-    (directory / "int8").write_bytes(quantizing.convert())
+    for prefix, function in (("", encoder), ("label-", embedder)):
+        (directory / f"{prefix}fp32").write_bytes(converter(f"{prefix}fp32", {"encoder": function}).convert())
+        quantizing = converter(f"{prefix}int8", {"encoder": function})
+        quantizing.optimizations = [tf.lite.Optimize.DEFAULT]
+        quantizing.representative_dataset = lambda: ({"image": photo} for photo in (*photos, *plain))
+        quantizing.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        quantizing.inference_input_type = quantizing.inference_output_type = tf.int8
+        (directory / f"{prefix}int8").write_bytes(quantizing.convert())
     steps = {}
     for count in HYPOTHESES:
         sizes = {"N": 1, "K": count}

@@ -37,6 +37,7 @@ SUBCOMMANDS = {
     "eval": Subcommand("edgecap.cli.eval", "Measure the captions of a split.", "train"),
     "export": Subcommand("edgecap.cli.export", "Make a bundle from a checkpoint.", "export"),
     "caption": Subcommand("edgecap.cli.caption", "Describe photos.", "onnx"),
+    "label": Subcommand("edgecap.cli.label", "Label photos with words of a table.", "onnx"),
     "bench": Subcommand("edgecap.cli.bench", "Measure time and energy of captions on this machine.", "onnx"),
     "verify": Subcommand("edgecap.cli.verify", "Check a bundle on this machine.", "onnx"),
     "inspect": Subcommand("edgecap.cli.inspect", "Tell what a bundle is.", "onnx"),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
-import sys
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 
-from edgecap.cli import fail, json_text, one_line
+from edgecap.cli import json_text
 from edgecap.cli.options import (
+    batch_size_option,
     beam_option,
     bundle_option,
     engine_option,
@@ -21,16 +18,11 @@ from edgecap.cli.options import (
     precision_option,
     threads_option,
 )
-from edgecap.cli.photo_requests import Request, arrived, expand, prepare
-from edgecap.errors import EXIT_FAILURE
-from edgecap.runtime import Caption, Captioner, Deadline, load
-from edgecap.runtime.answer import check_min_confidence, doubt, record, said
+from edgecap.cli.photo_answers import answer, requested, tell_notes
+from edgecap.runtime import Caption, Deadline, load
+from edgecap.runtime.answer import check_min_confidence, record, said
 from edgecap.runtime.bundle.generation import MAX_BEAM
 from edgecap.runtime.caption import Prepared
-from edgecap.runtime.loading import AUTO
-from edgecap.runtime.machine.tuning import unreadable
-
-MAX_BATCH = 256
 
 
 @click.command()
@@ -42,13 +34,7 @@ MAX_BATCH = 256
 @engine_option
 @precision_option
 @threads_option
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1, MAX_BATCH),
-    default=1,
-    show_default=True,
-    help="Photos that share decoder steps: more photos a second, but each waits for its batch.",
-)
+@batch_size_option
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
@@ -117,62 +103,28 @@ def caption(
     Exit status:
       0    every photo was captioned, or is none
       1    some photos, or the bundle, could not be read
-      2    wrong usage
+      2    wrong usage, such as a bundle that makes no captions
       130  interrupted
     """
-    # Pillow's remarks on odd photos are not for stderr; its errors still arrive as errors.
-    warnings.filterwarnings("ignore", module="PIL")
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
-    requests = list(itertools.chain.from_iterable(expand(image) for image in images))
-    bare = len(images) == 1 and (len(requests) == 1 and requests[0].path == images[0])
+    asked = requested(images)
     with load(bundle, engine=engine, precision=precision, threads=threads) as captioner:
-        for note in captioner.notes:
-            fail(note)
-        if AUTO in (engine, precision) and (problem := unreadable()):
-            fail(problem)
+        tell_notes(captioner, engine, precision)
         choices = {"beam": beam, "max_length": max_length, "length_penalty": length_penalty, "n_best": n_best}
         options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         captioner.options(**options)  # an option that cannot work is found before the first photo is read
         check_min_confidence(captioner, min_confidence)
         if max_ms is not None:
             Deadline(max_ms)  # likewise
-        failed = checked = False
-        for path, result in captions(captioner, requests, batch_size, max_ms, options):
-            if isinstance(result, str):
-                failed = True
-                fail(f"{path}: {result}")
+
+        def begin() -> Callable[[Sequence[Prepared]], Sequence[Caption]]:
+            deadline = None if max_ms is None else Deadline(max_ms)
+            return lambda photos: captioner.caption_batch(photos, max_ms=deadline, **options)
+
+        def lines(path: str, result: Caption | str) -> Iterable[str]:
             if as_json:
-                click.echo(json_text({"path": path, **record(captioner, result, min_confidence, n_best is not None)}))
-            elif isinstance(result, Caption):
-                for text in said(result, min_confidence):
-                    click.echo(one_line(text if bare else f"{path}: {text}"))
-            if not checked and isinstance(result, Caption):  # after the first caption, which should not wait for it
-                checked = True
-                if problem := doubt(captioner):
-                    fail(problem)
-    if failed:
-        sys.exit(EXIT_FAILURE)
+                return [json_text({"path": path, **record(captioner, result, min_confidence, n_best is not None)})]
+            if isinstance(result, str):
+                return []
+            return [asked.line(path, text) for text in said(result, min_confidence)]
 
-
-def captions(
-    captioner: Captioner,
-    requests: Iterable[Request],
-    batch_size: int,
-    max_ms: float | None,
-    options: dict[str, Any],
-) -> Iterator[tuple[str, Caption | str]]:
-    """For each request, in order, its path with the caption or the problem."""
-    remaining = iter(requests)
-    while batch := list(itertools.islice(remaining, batch_size)):
-        sources = [arrived(request) for request in batch]
-        deadline = None if max_ms is None else Deadline(max_ms)  # not while a photo is on its way to stdin
-        prepared = [prepare(captioner, *asked) for asked in zip(batch, sources, strict=True)]
-        readable = [photo for photo in prepared if isinstance(photo, Prepared)]
-        made = iter(captioner.caption_batch(readable, max_ms=deadline, **options))
-        for request, photo in zip(batch, prepared, strict=True):
-            if isinstance(photo, Prepared):
-                if photo.damage:
-                    fail(f"{request.path}: {photo.damage}; captioned all the same")
-                yield request.path, next(made)
-            elif photo is not None:
-                yield request.path, photo
+        answer(captioner, asked, batch_size, begin, lines)

@@ -47,7 +47,9 @@ def report(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from _paragraph("created by", facts["created_by"])
     yield from _paragraph("needs", f"edgecap {facts['min_runtime']} or newer")
     yield from _paragraph("dims", _named(facts["dims"]))
-    yield from _paragraph("generation", _named(facts["generation"]))
+    for name in ("generation", "labels"):
+        if facts[name] is not None:
+            yield from _paragraph(name, _named(facts[name]))
     yield from _files(facts)
     for graph in facts["graphs"]:
         yield from _graph(graph)
@@ -90,7 +92,7 @@ def _sets(facts: Mapping[str, Any]) -> Iterator[str]:
         for one in facts["graph_sets"]
     ]
     yield ""
-    yield from table([("graph sets", "graphs", "caption gate", "size"), *rows], "<<<>")
+    yield from table([("graph sets", "graphs", f"{facts['task']} gate", "size"), *rows], "<<<>")
     yield f"all files: {human_bytes(facts['bytes'])}"
 
 

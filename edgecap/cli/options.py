@@ -18,6 +18,8 @@ from edgecap.runtime.machine.threads import MAX_THREADS
 if TYPE_CHECKING:
     from edgecap.data.mixture import DataSource
 
+MAX_BATCH = 256
+
 
 class DatasetPath(click.Path):
     """A dataset with its options, ``PATH[,photos=FOLDER][,weight=W]``: an ``edgecap.data.mixture.DataSource``."""
@@ -110,6 +112,13 @@ threads_option = click.option(
     default=AUTO,
     show_default=True,
     help="CPU threads. auto: the fastest number that `edgecap bench --sweep` found here, or the cores, at most 4.",
+)
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1, MAX_BATCH),
+    default=1,
+    show_default=True,
+    help="Photos that share the runs of graphs: more photos a second, but each waits for its batch.",
 )
 beam_option = click.option(
     "--beam", type=click.IntRange(1, MAX_BEAM), help="Sentences pursued at a time; 1 is fastest."

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgecap.cli import fail
 from edgecap.errors import ImageError, UnreadFormatError
-from edgecap.runtime import Captioner
 from edgecap.runtime.caption import Prepared
 from edgecap.runtime.machine.stderr import stderr_to
+from edgecap.runtime.model import Model
 from edgecap.runtime.photo.folder import Skipped, files_in
 from edgecap.runtime.photo.limits import MAX_FILE_BYTES
 from edgecap.runtime.photo.reading import PhotoSource
@@ -93,7 +94,7 @@ def arrived(request: Request) -> PhotoSource | ImageError:
         return ImageError(STDIN, f"stdin cannot be read: {error.strerror}")
 
 
-def prepare(captioner: Captioner, request: Request, source: PhotoSource | ImageError) -> Prepared | str | None:
+def prepare(model: Model[Any], request: Request, source: PhotoSource | ImageError) -> Prepared | str | None:
     """The photo read from ``source`` and preprocessed, or the problem with it; ``None`` for what is skipped."""
     folder = request.folder
     if request.problem is not None:
@@ -104,7 +105,7 @@ def prepare(captioner: Captioner, request: Request, source: PhotoSource | ImageE
         return folder.problem()
     try:
         with no_remarks():
-            photo: Prepared | str = captioner.prepare(source)
+            photo: Prepared | str = model.prepare(source)
     except ImageError as error:
         if folder is not None and folder.skips(request.path, error):
             return None

@@ -63,7 +63,9 @@ def protocol_of(dataset: str, split: str, photos: int, options: DecodingOptions)
 
 
 def protocol_text(protocol: Mapping[str, Any]) -> str:
-    """A protocol in words, without the names of dataset and split."""
+    """A protocol in words, without the names of dataset and split; a labeller's has no search."""
+    if "beam" not in protocol:
+        return f"{counted(protocol['photos'], 'photo')}, on {protocol['cpu']}"
     return (
         f"{counted(protocol['photos'], 'photo')}, beam {protocol['beam']}, "
         f"at most {counted(protocol['max_length'], 'word')}, "

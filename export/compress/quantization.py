@@ -26,8 +26,7 @@ from edgecap.errors import EdgecapError, ExportError, brief
 from edgecap.export.compress.layer_inputs import DoubleArray, Feeds
 from edgecap.export.compress.rounding_ties import avoid_ties
 from edgecap.export.graphs.torch_to_onnx import save_graph
-from edgecap.runtime.bundle.tasks import IMAGE
-from edgecap.runtime.engines.graph_engine import RGB
+from edgecap.runtime.bundle.tasks import IMAGE, RGB
 from edgecap.runtime.engines.saturation import can_saturate
 
 METHODS = {

@@ -1,4 +1,4 @@
-"""A bundle: the directory that holds a captioner, opened and verified.
+"""A bundle: the directory that holds a captioner or a labeller, opened and verified.
 
 Nothing of a bundle is used before its size and SHA-256 were found to be those of ``manifest.json``.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import edgecap
-from edgecap.errors import BundleError
+from edgecap.errors import BundleError, TaskError
+from edgecap.runtime.bundle.captioning import Captioning
 from edgecap.runtime.bundle.confidence import Confidence
 from edgecap.runtime.bundle.entries import DOCUMENT_ROLES, FileEntry, GraphEntry, GraphSet, set_name
 from edgecap.runtime.bundle.fields import Fields
@@ -22,9 +23,11 @@ from edgecap.runtime.bundle.files import MANIFEST, TORN, check_place, read_file,
 from edgecap.runtime.bundle.generation import GenerationConfig
 from edgecap.runtime.bundle.json_document import read_document
 from edgecap.runtime.bundle.manifest import SCHEMA_VERSION, Manifest, written
+from edgecap.runtime.bundle.tasks import CAPTION, LABEL, TASKS
 from edgecap.runtime.bundle.versions import version_numbers
 from edgecap.runtime.bundle.vocabulary import Vocabulary
 from edgecap.runtime.engines.foreign import check_graph
+from edgecap.runtime.labels.table import LabelTable
 from edgecap.runtime.photo.preprocess import PreprocessConfig
 
 DEFAULT_BUNDLE = "plus"
@@ -51,10 +54,9 @@ class Bundle:
 
     path: Path
     manifest: Manifest
-    vocabulary: Vocabulary
     preprocess: PreprocessConfig
-    generation: GenerationConfig
-    confidence: Confidence | None = None  # of a bundle that was calibrated on captioned photos
+    captioning: Captioning | None = None  # of a captioner
+    label_table: LabelTable | None = None  # of a labeller
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -75,27 +77,56 @@ class Bundle:
         bundle = cls(
             path=root,
             manifest=manifest,
-            vocabulary=read_document(*contents["vocab"], Vocabulary.from_json),
             preprocess=read_document(*contents["preprocess"], PreprocessConfig.from_json),
-            generation=read_document(*contents["generation"], GenerationConfig.from_json),
-            confidence=read_document(*contents["confidence"], Confidence.from_json)
-            if "confidence" in contents
-            else None,
+            captioning=Captioning.read(contents) if manifest.task == CAPTION else None,
+            label_table=read_document(*contents["labels"], LabelTable.from_json) if manifest.task == LABEL else None,
         )
         bundle._check_agreement()
         return bundle
 
     def _check_agreement(self) -> None:
         dims = self.manifest.dims
-        if len(self.vocabulary) != dims["vocab_size"]:
-            raise BundleError(self.path, f"has {len(self.vocabulary)} words, its manifest says {dims['vocab_size']}")
         if self.preprocess.size != dims["image_size"]:
             takes = f"its graphs take {dims['image_size']}"
             raise BundleError(self.path, f"prepares {self.preprocess.size} pixels, {takes}")
-        try:
-            self.generation.options(self.vocabulary)
-        except ValueError as error:
-            raise BundleError(self.path, f"has a wrong generation.json: {error}") from error
+        if self.captioning is not None:
+            self.captioning.check(self.path, dims)
+        if self.label_table is not None and (width := self.label_table.width) != dims["embedding_dim"]:
+            makes = f"its graphs make {dims['embedding_dim']}"
+            raise BundleError(self.path, f"has labels of {width} values, {makes}")
+
+    def require(self, task: str) -> None:
+        """Raise :class:`TaskError` unless the bundle is for ``task``."""
+        if self.manifest.task != task:
+            own = TASKS[self.manifest.task]
+            raise TaskError(self.path, f"is a {own.noun}, where a {TASKS[task].noun} is needed: it is for  {own.use}")
+
+    def _captioning(self) -> Captioning:
+        self.require(CAPTION)
+        assert self.captioning is not None  # as its manifest says so
+        return self.captioning
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """A captioner's words. Raises :class:`TaskError` for another bundle."""
+        return self._captioning().vocabulary
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """How a captioner generates by default. Raises :class:`TaskError` for another bundle."""
+        return self._captioning().generation
+
+    @property
+    def confidence(self) -> Confidence | None:
+        """How likely a captioner is right; ``None`` of one that was not calibrated, and of another bundle."""
+        return self.captioning.confidence if self.captioning else None
+
+    @property
+    def labels(self) -> LabelTable:
+        """A labeller's table. Raises :class:`TaskError` for another bundle."""
+        self.require(LABEL)
+        assert self.label_table is not None  # as its manifest says so
+        return self.label_table
 
     @property
     def embedded(self) -> bool:

@@ -1,9 +1,9 @@
-"""JSON files of a bundle that captions do not need, read on demand: ``golden.json``, ``graphs.json``, ``eval.json``."""
+"""JSON files of a bundle that no answer needs, read on demand: ``golden.json``, ``graphs.json``, ``eval.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.entries import PRECISIONS, FileEntry, GraphSet
 from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.json_document import read_document
+from edgecap.runtime.bundle.tasks import CAPTION, LABEL
 
 GOLDEN = "golden/golden.json"
 SEARCHES = ("greedy", "beam")
@@ -23,19 +24,25 @@ Parsed = TypeVar("Parsed")
 
 @dataclass(frozen=True)
 class Record:
-    """What a graph set made of the golden photo: values of its tensors by name, and its captions by search."""
+    """What a graph set made of the golden photo: values of its tensors by name, and what it said of the photo."""
 
-    tensors: Mapping[str, NDArray[np.float64]]  # (n,) each, in the order in which a caption is made
-    captions: Mapping[str, str]
+    tensors: Mapping[str, NDArray[np.float64]]  # (n,) each, in the order in which an answer is made
+    captions: Mapping[str, str]  # a captioner's, by search
+    labels: Mapping[str, float] = field(default_factory=dict)  # a labeller's and their similarities, the nearest first
 
     @classmethod
-    def from_json(cls, entry: Fields) -> Record:
-        """From the output of :func:`edgecap.runtime.verify.record.golden_record`. Raises ``ValueError``."""
-        tensors, captions = entry.object("tensors"), entry.object("captions")
-        return cls(
-            {name: np.array(tensors.values(name, float), np.float64) for name in tensors.names()},
-            {name: captions.object(name).get("caption", str) for name in SEARCHES},
-        )
+    def from_json(cls, entry: Fields, task: str) -> Record:
+        """From the output of :func:`edgecap.runtime.verify.record.record_of`. Raises ``ValueError``."""
+        values = entry.object("tensors")
+        tensors = {name: np.array(values.values(name, float), np.float64) for name in values.names()}
+        if task == LABEL:
+            recorded = entry.object("labels")
+            labels = {name: recorded.get(name, float) for name in recorded.names()}
+            if not labels:
+                raise ValueError("a record has no labels")
+            return cls(tensors, {}, labels)
+        captions = entry.object("captions")
+        return cls(tensors, {name: captions.object(name).get("caption", str) for name in SEARCHES})
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class Golden:
             raise ValueError(f"the photo {name!r} is no file of the bundle")
         tolerances, recorded = entry.object("tolerances"), entry.object("graphs")
         sets = [graphs for graphs in bundle.manifest.graph_sets if recorded.has(graphs.name)]
-        records = {graphs.name: Record.from_json(recorded.object(graphs.name)) for graphs in sets}
+        task = bundle.manifest.task
+        records = {graphs.name: Record.from_json(recorded.object(graphs.name), task) for graphs in sets}
         limits = {graphs.name: _tolerance(tolerances, coarsest(bundle, graphs)) for graphs in sets}
         return cls(photo, entry.get("input_sha256", str), limits, records)
 
@@ -99,20 +107,23 @@ def _graph_facts(document: object) -> dict[str, dict[str, Any]]:
 def read_evaluation(bundle: Bundle) -> dict[str, Any] | None:
     """``eval.json`` without its parity, or ``None`` when nothing was evaluated. Raises :class:`BundleError`."""
     entry = _of_role(bundle, "eval")
-    return None if entry is None else _read(bundle, entry, _evaluation)
+    return None if entry is None else _read(bundle, entry, lambda document: _evaluation(document, bundle.manifest.task))
 
 
-def _evaluation(document: object) -> dict[str, Any] | None:
+def _evaluation(document: object, task: str) -> dict[str, Any] | None:
     content = _mapping(document, "eval")
     if not content.get("results"):
         return None
     results = {name: _mapping(row, f"results.{name}") for name, row in _mapping(content["results"], "results").items()}
     entry, protocol = Fields(content, "eval"), Fields(content, "eval").object("protocol")
-    for name in ("dataset", "split", "tokenizer", "cpu"):
+    for name in ("dataset", "split", "cpu"):
         protocol.get(name, str)
-    for name in ("photos", "beam", "max_length"):
-        protocol.get(name, int)
-    protocol.get("length_penalty", float)
+    protocol.get("photos", int)
+    if task == CAPTION:
+        protocol.get("tokenizer", str)
+        protocol.get("beam", int)
+        protocol.get("max_length", int)
+        protocol.get("length_penalty", float)
     checkpoint = entry.get("checkpoint_sha256", str)
     return {"checkpoint_sha256": checkpoint, "protocol": content["protocol"], "results": results}
 

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 ENGINES = ("onnx", "tflite")
 PRECISIONS = ("int8", "fp16", "fp32")  # of a graph, the coarsest first
 GRAPH = "graph"  # the role of a file; what the graph is for, its set says
-DOCUMENT_ROLES = ("preprocess", "vocab", "generation", "confidence")  # JSON that is read when a bundle is opened
+# JSON that is read when a bundle is opened
+DOCUMENT_ROLES = ("preprocess", "vocab", "generation", "confidence", "labels")
 OTHER_ROLES = ("golden", "eval", "calibration", "card", "recipe", "graphs")
 ROLES = (GRAPH, *DOCUMENT_ROLES, *OTHER_ROLES)
 
@@ -19,10 +20,12 @@ ROLES = (GRAPH, *DOCUMENT_ROLES, *OTHER_ROLES)
 MAX_MANIFEST_BYTES = 2**20
 MAX_GRAPH_BYTES = 2**29
 MAX_DOCUMENT_BYTES = 2**22
+MAX_TABLE_BYTES = 150_000_000  # 100,000 labels of 512 halves; nearly all of it text that is taken as it is
 MAX_OTHER_BYTES = 2**24
 MAX_BYTES = {
     GRAPH: MAX_GRAPH_BYTES,
     **dict.fromkeys((*DOCUMENT_ROLES, "golden", "eval", "graphs"), MAX_DOCUMENT_BYTES),
+    "labels": MAX_TABLE_BYTES,
     **dict.fromkeys(("calibration", "card", "recipe"), MAX_OTHER_BYTES),  # never parsed
 }
 MAX_PATH = 255  # bytes

@@ -12,6 +12,7 @@ from edgecap.errors import BundleError, brief
 
 MAX_DEPTH = 32  # lists and objects within each other; bundles have six
 MAX_DIGITS = 18  # of a whole number: what 64 bits hold
+MAX_VALUES = 2**22  # about, as many commas: what is read of a table of labels, which may be long, stays small
 
 Parsed = TypeVar("Parsed")
 
@@ -36,6 +37,8 @@ def read_document(path: Path, content: bytes, parse: Callable[[Any], Parsed]) ->
 
 def parse_json(content: bytes) -> Any:
     """The document in ``content``. Raises ``ValueError`` where it is no JSON, or beyond the limits above."""
+    if content.count(b",") > MAX_VALUES:
+        raise ValueError(f"it has more than {MAX_VALUES:,} values")
     try:
         document = json.loads(
             content.decode("utf-8"),

@@ -11,6 +11,9 @@ Axes: N photos, K live hypotheses of each photo, V words, L locations of the pho
 axis of photos, ``state.*`` of a step with (N, K), ``log_probs`` are (N, K, V) and ``attention`` is (N, K, L).
 Of dims a captioner needs ``image_size`` and ``vocab_size``; ``locations`` says how many places ``attention`` has, and
 ``max_length`` how many words a state of fixed size holds.
+
+A labeller has one graph, ``encoder``: ``image`` -> ``embedding`` (N, E), which need not be of length 1. Its dims are
+``image_size`` and ``embedding_dim``, which is E; its table of labels has vectors of that size.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from edgecap.runtime.bundle.entries import GraphEntry, TensorSpec
 from edgecap.runtime.bundle.versions import version_numbers
 
 IMAGE, TOKEN, LOG_PROBS, ATTENTION = "image", "token", "log_probs", "attention"
+EMBEDDING = "embedding"
 MEMORY, STATE, NEXT = "memory.", "state.", "next."  # prefixes of names
+RGB = 3  # channels
 
 Dims = Mapping[str, int]  # sizes that graphs and documents share, by name
 Graphs = Mapping[str, GraphEntry]  # of a set, by role
@@ -38,6 +43,10 @@ class Task:
     dims: tuple[str, ...]  # that it needs; others may be there
     check: Callable[[Graphs, Dims], None]
     since: str  # the first version that reads it
+    noun: str  # what people call such a bundle
+    answers: str  # what it makes of photos
+    done: str  # what is done to a photo
+    use: str  # how it is used
 
 
 def check_captioner(graphs: Graphs, dims: Dims) -> None:
@@ -62,6 +71,19 @@ def check_captioner(graphs: Graphs, dims: Dims) -> None:
         raise ValueError(f"{LOG_PROBS} is {told[LOG_PROBS].shape}, of {dims['vocab_size']} words by its dims")
 
 
+def check_labeller(graphs: Graphs, dims: Dims) -> None:
+    """Whether an encoder is that of a labeller. Raises ``ValueError``."""
+    encoder = graphs["encoder"]
+    _same("the encoder's inputs", {tensor.name for tensor in encoder.inputs}, {IMAGE})
+    _same("the encoder's outputs", {tensor.name for tensor in encoder.outputs}, {EMBEDDING})
+    (image,), (embedding,) = encoder.inputs, encoder.outputs
+    side, width = dims["image_size"], dims["embedding_dim"]
+    if image.shape[1:] not in ((RGB, side, side), (side, side, RGB)):
+        raise ValueError(f"{IMAGE} is {image.shape}, of photos of {side} x {side} pixels by its dims")
+    if len(embedding.shape) != 2 or embedding.shape[1] != width:
+        raise ValueError(f"{EMBEDDING} is {embedding.shape}, of {width} values by its dims")
+
+
 def _next(state: str) -> str:
     return NEXT + state.removeprefix(STATE)
 
@@ -82,7 +104,7 @@ def _fits(made: TensorSpec, taken: TensorSpec, skipped: int) -> None:
         raise ValueError(f"{made.name} is {made.shape}, which does not fit the {taken.shape} of {taken.name}")
 
 
-CAPTION = "caption"
+CAPTION, LABEL = "caption", "label"
 TASKS = {
     CAPTION: Task(
         documents=("preprocess", "vocab", "generation"),
@@ -91,10 +113,26 @@ TASKS = {
         dims=("image_size", "vocab_size"),
         check=check_captioner,
         since="0.1.0",
-    )
+        noun="captioner",
+        answers="captions",
+        done="captioned",
+        use="edgecap caption, or load() in Python",
+    ),
+    LABEL: Task(
+        documents=("preprocess", "labels"),
+        optional_documents=(),
+        graphs=("encoder",),
+        dims=("image_size", "embedding_dim"),
+        check=check_labeller,
+        since="0.1.0",
+        noun="labeller",
+        answers="labels",
+        done="labelled",
+        use="edgecap label, or load_labeller() in Python",
+    ),
 }
 # Whose graphs this version was tried with, and the version that first was. Nothing else here depends on them.
-ARCHITECTURES = {"lstm": "0.1.0"}
+ARCHITECTURES = {"lstm": "0.1.0", "labels": "0.1.0"}
 
 
 def least_runtime(task: str, architecture: str) -> str:

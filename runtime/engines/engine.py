@@ -1,4 +1,4 @@
-"""What a captioner must supply to be searched: two calls on arrays by name, whatever computes them.
+"""What a captioner must supply to be searched, and a labeller to be asked: calls on arrays, whatever computes them.
 
 The decode loop (``search.decoding``) is written once against this protocol. ONNX Runtime, LiteRT and, for evaluation
 while training, torch each implement it.
@@ -41,13 +41,17 @@ class Step:
     attention: FloatArray | None = None  # (N, K, L), sums to 1 over L; None of architectures that have none
 
 
-class Engine(Protocol):
-    """A captioner's graphs, loaded."""
+class Loaded(Protocol):
+    """The graphs of a set in their library."""
 
     @property
     def name(self) -> str:
         """Library and version, such as ``onnxruntime 1.31.1``."""
         ...
+
+
+class Engine(Loaded, Protocol):
+    """A captioner's graphs, loaded."""
 
     def encode(self, images: FloatArray) -> Encoded:
         """Encode preprocessed photos (N, 3, S, S), float32."""
@@ -55,4 +59,12 @@ class Engine(Protocol):
 
     def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
         """Advance by one word: token (N, K) int64, each state (N, K, ...), each memory (N, ...)."""
+        ...
+
+
+class Embedder(Loaded, Protocol):
+    """A labeller's graph, loaded."""
+
+    def embed(self, images: FloatArray) -> FloatArray:
+        """Preprocessed photos (N, 3, S, S), float32, as vectors (N, E), float32, of any length."""
         ...

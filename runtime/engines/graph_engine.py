@@ -1,4 +1,4 @@
-"""A captioner's two graphs behind the protocol that the search knows, whichever library runs them.
+"""The graphs of a set behind the protocols of ``engine``, whichever library runs them.
 
 The tensors' names, types and sizes are those that the manifest lists (``bundle.tasks`` has the convention), and what a
 graph gives is held against them.
@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecap.runtime.bundle.entries import GraphEntry, TensorSpec
-from edgecap.runtime.bundle.tasks import ATTENTION, IMAGE, LOG_PROBS, MEMORY, NEXT, STATE, TOKEN
+from edgecap.runtime.bundle.tasks import ATTENTION, EMBEDDING, IMAGE, LOG_PROBS, MEMORY, NEXT, RGB, STATE, TOKEN
 from edgecap.runtime.engines.engine import Arrays, Encoded, FloatArray, IntArray, Step
 from edgecap.runtime.engines.graph_outputs import checked
-
-RGB = 3
 
 
 class LoadedGraph(Protocol):
@@ -38,14 +36,45 @@ class LoadedGraph(Protocol):
         ...
 
 
+class PhotoGraph:
+    """A graph that takes photos, and whatever it makes of them."""
+
+    def __init__(self, graph: LoadedGraph) -> None:
+        self.graph = graph
+        (image,) = graph.entry.inputs
+        self._channels_last = image.shape[-1] == RGB
+
+    def run(self, images: FloatArray) -> dict[str, NDArray[Any]]:
+        """All outputs for preprocessed photos (N, 3, S, S), float32. Raises :class:`~edgecap.errors.EngineError`."""
+        return _in_parts(self._run_part, self.graph.entry, {IMAGE: images})
+
+    def _run_part(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        photos = feeds[IMAGE]  # (n, 3, S, S)
+        shown = channels_last(photos) if self._channels_last else photos
+        return _run(self.graph, {IMAGE: shown})
+
+
+class GraphEmbedder:
+    """Implements :class:`~edgecap.runtime.engines.engine.Embedder` on an encoder."""
+
+    def __init__(self, graphs: Mapping[str, LoadedGraph]) -> None:
+        self._encoder = PhotoGraph(graphs["encoder"])
+
+    @property
+    def name(self) -> str:
+        return self._encoder.graph.name
+
+    def embed(self, images: FloatArray) -> FloatArray:
+        """Preprocessed photos (N, 3, S, S), float32, as (N, E). Raises :class:`~edgecap.errors.EngineError`."""
+        return self._encoder.run(images)[EMBEDDING]
+
+
 class GraphEngine:
     """Implements :class:`~edgecap.runtime.engines.engine.Engine` on an encoder and a decoder step."""
 
     def __init__(self, graphs: Mapping[str, LoadedGraph]) -> None:
-        self._encoder, self._step = graphs["encoder"], graphs["decoder_step"]
-        (image,) = self._encoder.entry.inputs
-        self._channels_last = image.shape[-1] == RGB
-        made = {tensor.name for tensor in self._encoder.entry.outputs}
+        self._encoder, self._step = PhotoGraph(graphs["encoder"]), graphs["decoder_step"]
+        made = {tensor.name for tensor in self._encoder.graph.entry.outputs}
         state = [tensor for tensor in self._step.entry.inputs if tensor.name.startswith(STATE)]
         self._blank = [tensor for tensor in state if tensor.name not in made]  # of the first state: zeros
 
@@ -55,14 +84,9 @@ class GraphEngine:
 
     def encode(self, images: FloatArray) -> Encoded:
         """Encode preprocessed photos (N, 3, S, S), float32. Raises :class:`~edgecap.errors.EngineError`."""
-        made = _in_parts(self._encode_part, self._encoder.entry, {IMAGE: images})
+        made = self._encoder.run(images)
         blank = {tensor.name: _zeros(tensor, len(images)) for tensor in self._blank}
         return Encoded(memory=_without(MEMORY, made), state=_without(STATE, made | blank))
-
-    def _encode_part(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        photos = feeds[IMAGE]  # (n, 3, S, S)
-        shown = channels_last(photos) if self._channels_last else photos
-        return _run(self._encoder, {IMAGE: shown})
 
     def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
         """Advance by one word: token (N, K) int64, each state (N, K, ...), each memory (N, ...)."""

@@ -11,21 +11,24 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-from edgecap.runtime.engines.engine import Arrays, Encoded, Engine, FloatArray, IntArray, Step
+from edgecap.runtime.engines.engine import Arrays, Embedder, Encoded, Engine, FloatArray, IntArray, Loaded, Step
+
+Started = TypeVar("Started", bound=Loaded)
 
 # No fork while an engine starts in another thread: engines have locks of their own then, and their remarks are held
 # off stderr. The thread that forks may be the one that starts.
 _STARTING = threading.RLock()
 
 
-class ProcessEngine:
-    """The :class:`~edgecap.runtime.engines.engine.Engine` that ``start`` makes, once in each process."""
+class ProcessOwned(Generic[Started]):
+    """What ``start`` makes, once in each process."""
 
-    def __init__(self, start: Callable[[], Engine]) -> None:
+    def __init__(self, start: Callable[[], Started]) -> None:
         self._start = start
-        self._engine: Engine | None = None
+        self._engine: Started | None = None
         _all.add(self)
         self._own()
 
@@ -34,15 +37,7 @@ class ProcessEngine:
         """Engine and version."""
         return self._own().name
 
-    def encode(self, images: FloatArray) -> Encoded:
-        """Encode preprocessed photos (N, 3, S, S), float32."""
-        return self._own().encode(images)
-
-    def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
-        """Advance by one word: token (N, K) int64, each state (N, K, ...), each memory (N, ...)."""
-        return self._own().step(token, state, memory)
-
-    def _own(self) -> Engine:
+    def _own(self) -> Started:
         engine = self._engine
         if engine is None:
             with _STARTING:
@@ -56,7 +51,27 @@ class ProcessEngine:
             self._engine = None
 
 
-_all: WeakSet[ProcessEngine] = WeakSet()
+class ProcessEngine(ProcessOwned[Engine]):
+    """An :class:`~edgecap.runtime.engines.engine.Engine`."""
+
+    def encode(self, images: FloatArray) -> Encoded:
+        """Encode preprocessed photos (N, 3, S, S), float32."""
+        return self._own().encode(images)
+
+    def step(self, token: IntArray, state: Arrays, memory: Arrays) -> Step:
+        """Advance by one word: token (N, K) int64, each state (N, K, ...), each memory (N, ...)."""
+        return self._own().step(token, state, memory)
+
+
+class ProcessEmbedder(ProcessOwned[Embedder]):
+    """An :class:`~edgecap.runtime.engines.engine.Embedder`."""
+
+    def embed(self, images: FloatArray) -> FloatArray:
+        """Preprocessed photos (N, 3, S, S), float32, as vectors (N, E)."""
+        return self._own().embed(images)
+
+
+_all: WeakSet[ProcessOwned[Any]] = WeakSet()
 
 
 def _after_fork_in_child() -> None:

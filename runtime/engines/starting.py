@@ -1,28 +1,32 @@
-"""A graph set in its engine: each graph loaded into the library, behind what the search calls."""
+"""A graph set in its engine: each graph loaded into the library, behind what the search or a labeller calls."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 from edgecap.errors import Source
 from edgecap.runtime.bundle.bundle import Graph
-from edgecap.runtime.engines.engine import Engine
-from edgecap.runtime.engines.graph_engine import GraphEngine, LoadedGraph
-from edgecap.runtime.engines.process_engine import ProcessEngine
+from edgecap.runtime.engines.engine import Embedder, Engine
+from edgecap.runtime.engines.graph_engine import GraphEmbedder, GraphEngine, LoadedGraph
+from edgecap.runtime.engines.process_engine import ProcessEmbedder, ProcessEngine
 
 
 def start(graphs: Mapping[str, Graph], threads: int, source: Source) -> Engine:
-    """The graphs of a set, by role, each in the library of its engine. ``source`` names the bundle in errors.
+    """The graphs of a captioner's set, by role, each in the library of its engine.
 
-    ``threads`` are the encoder's. Errors are those of the library's class. A process that is forked later has an engine
-    of its own, once it needs one.
+    ``source`` names the bundle in errors, which are those of the library's class; ``threads`` are the encoder's. A
+    process that is forked later has an engine of its own, once it needs one.
     """
-    return ProcessEngine(partial(_start, graphs, threads, source))
+    return ProcessEngine(lambda: GraphEngine(_all_loaded(graphs, threads, source)))
 
 
-def _start(graphs: Mapping[str, Graph], threads: int, source: Source) -> Engine:
-    return GraphEngine({role: _loaded(role, graph, threads, source) for role, graph in graphs.items()})
+def start_embedder(graphs: Mapping[str, Graph], threads: int, source: Source) -> Embedder:
+    """As :func:`start`, the graph of a labeller's set."""
+    return ProcessEmbedder(lambda: GraphEmbedder(_all_loaded(graphs, threads, source)))
+
+
+def _all_loaded(graphs: Mapping[str, Graph], threads: int, source: Source) -> dict[str, LoadedGraph]:
+    return {role: _loaded(role, graph, threads, source) for role, graph in graphs.items()}
 
 
 def _loaded(role: str, graph: Graph, threads: int, source: Source) -> LoadedGraph:

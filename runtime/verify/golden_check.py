@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,20 +13,19 @@ from numpy.typing import NDArray
 
 from edgecap.errors import BundleError, EngineError, ImageError, MissingExtraError, brief
 from edgecap.runtime.bundle.bundle import Bundle
-from edgecap.runtime.bundle.documents import (
-    SEARCHES,
-    Golden,
-    Record,
-)
+from edgecap.runtime.bundle.documents import SEARCHES, Golden, Record
 from edgecap.runtime.bundle.entries import GraphSet
 from edgecap.runtime.bundle.fields import Fields
+from edgecap.runtime.bundle.tasks import LABEL, TASKS
 from edgecap.runtime.engines import libraries
-from edgecap.runtime.engines.engine import Engine, FloatArray
-from edgecap.runtime.engines.starting import start
+from edgecap.runtime.engines.engine import FloatArray, Loaded
+from edgecap.runtime.engines.starting import start, start_embedder
 from edgecap.runtime.photo.preprocess import to_tensor
-from edgecap.runtime.verify.record import golden_record, tensor_digest
+from edgecap.runtime.verify.record import record_of, tensor_digest
 
 _ROUNDING = 1e-5  # records keep five decimals: by so much may two of them differ for nothing
+_LABELS = 5  # of a photo that are compared
+_TIE = 0.01  # labels whose similarities differ by less may change places: another CPU rounds otherwise
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def check_graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatA
         return replace(failed, detail="has no golden record")
     try:
         libraries.require(graphs.engine)
-        loaded = start(bundle.read_graphs(graphs), threads, bundle.manifest.name)
+        begin: Callable[..., Loaded] = start_embedder if bundle.manifest.task == LABEL else start
+        loaded = begin(bundle.read_graphs(graphs), threads, bundle.manifest.name)
     except MissingExtraError as error:
         return replace(failed, status="skipped", detail=str(error))
     except (BundleError, EngineError) as error:
@@ -84,16 +85,15 @@ def check_graphs(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatA
     return check_engine(bundle, golden, graphs, image, loaded)
 
 
-def check_engine(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, loaded: Engine) -> Check:
+def check_engine(bundle: Bundle, golden: Golden, graphs: GraphSet, image: FloatArray, loaded: Loaded) -> Check:
     """The check of a graph set that is loaded, on the golden photo's tensor (1, 3, S, S)."""
     failed = Check("graphs", "failed", "", graphs.engine, graphs.precision, loaded.name)
     try:
-        default = bundle.generation.options(bundle.vocabulary)
-        found = Record.from_json(Fields(golden_record(loaded, image, bundle.vocabulary, default), "record"))
+        found = Record.from_json(Fields(record_of(bundle, loaded, image), "record"), bundle.manifest.task)
     except EngineError as error:
         return replace(failed, detail=str(error))
     except (ValueError, LookupError) as error:  # graphs whose sizes do not fit each other, or the vocabulary
-        return replace(failed, detail=f"cannot make captions: {brief(error)}")
+        return replace(failed, detail=f"cannot make {TASKS[bundle.manifest.task].answers}: {brief(error)}")
     return compare(found, golden.records[graphs.name], golden.tolerances[graphs.name], failed)
 
 
@@ -110,12 +110,29 @@ def compare(found: Record, recorded: Record, tolerance: float, failed: Check) ->
             return check
         if check.difference / check.allowed > share:
             closest, share = replace(check, status="ok"), check.difference / check.allowed
-    for search in SEARCHES:
-        if found.captions[search] != recorded.captions[search]:
-            captions = f"is {found.captions[search]!r}, {recorded.captions[search]!r} was recorded"
-            return replace(failed, detail=f"the {search} caption {captions}")
+    if another := _other_captions(found, recorded) or _other_labels(found, recorded):
+        return replace(failed, detail=another)
+    answers = "labels" if recorded.labels else "captions"
     limits = f"{closest.tensor}; {closest.allowed:.2g} allowed"
-    return replace(closest, detail=f"captions equal, largest difference {closest.difference:.2g} ({limits})")
+    return replace(closest, detail=f"{answers} equal, largest difference {closest.difference:.2g} ({limits})")
+
+
+def _other_captions(found: Record, recorded: Record) -> str | None:
+    """The first caption that is another one, in words."""
+    for search in SEARCHES:
+        here, there = found.captions.get(search), recorded.captions.get(search)
+        if here != there:
+            return f"the {search} caption is {here!r}, {there!r} was recorded"
+    return None
+
+
+def _other_labels(found: Record, recorded: Record) -> str | None:
+    """The first label that is another one and was not recorded to be about as similar, in words."""
+    ranks = zip(list(found.labels)[:_LABELS], recorded.labels.items(), strict=False)
+    for rank, (here, (there, similarity)) in enumerate(ranks, 1):
+        if not recorded.labels.get(here, -math.inf) >= similarity - _TIE:
+            return f"label {rank} is {here!r}, {there!r} was recorded"
+    return None
 
 
 def _compare_tensor(

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.generation import DecodingOptions
-from edgecap.runtime.bundle.tasks import ATTENTION, LOG_PROBS, MEMORY, STATE
+from edgecap.runtime.bundle.tasks import ATTENTION, EMBEDDING, LABEL, LOG_PROBS, MEMORY, STATE
 from edgecap.runtime.bundle.vocabulary import Vocabulary
-from edgecap.runtime.engines.engine import Engine, FloatArray
+from edgecap.runtime.engines.engine import Embedder, Engine, FloatArray, Loaded
+from edgecap.runtime.labels.table import LabelTable
+from edgecap.runtime.labels.vectors import unit_vectors
+from edgecap.runtime.labels.wanted import whole
 from edgecap.runtime.search.decoding import decode
 
 SAMPLES = 64  # values kept of each large tensor, evenly spaced
+LABELS = 10  # kept of a labeller's: more than are compared, so that those that come close are known
 
 
 def golden_record(
@@ -43,6 +48,29 @@ def golden_record(
             "log_prob": round(best.log_prob, 5),
         }
     return {"engine": engine.name, "tensors": tensors, "captions": captions}
+
+
+def label_record(embedder: Embedder, image: FloatArray, table: LabelTable) -> dict[str, Any]:
+    """What a labeller's engine makes of the photo's tensor (1, 3, S, S): its unit vector, whole, and nearest labels."""
+    vectors = unit_vectors(embedder.embed(image), "the graph")  # (1, E)
+    nearest = replace(whole(table), slopes=np.ones(len(table), np.float32), intercepts=np.zeros(len(table), np.float32))
+    labels = nearest.of(vectors[0], LABELS, 0.0)
+    return {
+        "engine": embedder.name,
+        "tensors": {EMBEDDING: _rounded(vectors)},
+        "labels": {label.name: round(label.similarity, 5) for label in labels},
+    }
+
+
+def record_of(bundle: Bundle, loaded: Loaded, image: FloatArray) -> dict[str, Any]:
+    """The record of a graph set of ``bundle``, loaded, whatever its task is.
+
+    Raises :class:`~edgecap.errors.EngineError`, and others for graphs whose sizes do not fit each other.
+    """
+    if bundle.manifest.task == LABEL:
+        return label_record(cast(Embedder, loaded), image, bundle.labels)
+    default = bundle.generation.options(bundle.vocabulary)
+    return golden_record(cast(Engine, loaded), image, bundle.vocabulary, default)
 
 
 def samples(tensor: NDArray[Any]) -> list[float]:

@@ -16,23 +16,27 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from conftest import encoded
 from edited_bundle import add_file
 from golden_bundle import write_golden
 from tiny_bundle import CONFIDENCE, write_tiny_bundle
+from tiny_labels import write_label_bundle, write_label_golden
 
 from campaigns import document_mutations, photo_mutations
 from campaigns.children import Attempt, try_all
 from edgecap.errors import EdgecapError, ImageError
-from edgecap.runtime import Captioner, load
+from edgecap.runtime import Captioner, Labeller, load, load_labeller
 from edgecap.runtime.bundle.description import describe
 from edgecap.runtime.bundle.documents import read_golden
 from edgecap.runtime.bundle.files import MANIFEST
 from edgecap.runtime.bundle.manifest import DIGEST_KEY, digest, written
+from edgecap.runtime.bundle.tasks import CAPTION, LABEL
 
 LONGEST = 1000  # characters of a message
 
@@ -70,13 +74,13 @@ def read_photo(captioner: Captioner, content: bytes) -> str | None:
     return None
 
 
-def read_bundle(path: Path, photo: bytes) -> str | None:
-    """Open, describe and load a bundle, and caption a photo by it; what is wrong, in words."""
+def read_bundle(path: Path, photo: bytes, task: str = CAPTION) -> str | None:
+    """Open, describe and load a bundle, and caption or label a photo by it; what is wrong, in words."""
     try:
-        with load(path, threads=1, engine="onnx") as captioner:
-            read_golden(captioner.bundle)
-            json.dumps(describe(captioner.bundle), allow_nan=False)
-            captioner.caption(photo)
+        with load_labeller(path, **FUZZED) if task == LABEL else load(path, **FUZZED) as model:
+            read_golden(model.bundle)
+            json.dumps(describe(model.bundle), allow_nan=False)
+            model.label(photo, threshold=0) if isinstance(model, Labeller) else model.caption(photo)
     except Exception as error:
         return wrong_error(error, EdgecapError)
     return None
@@ -98,17 +102,21 @@ def write_document(bundle: Path, name: str, content: bytes) -> None:
 
 
 @contextmanager
-def documents_and_bundle() -> Iterator[tuple[dict[str, Any], Path]]:
+def documents_and_bundle(task: str = CAPTION) -> Iterator[tuple[dict[str, Any], Path]]:
     """A bundle to be damaged, which has every document, and these."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write_tiny_bundle(Path(folder) / "bundle", confidence=CONFIDENCE)
-        write_golden(path)
+        path = Path(folder) / "bundle"
+        if task == LABEL:
+            write_label_golden(write_label_bundle(path), encoded("red", file_format="PNG"))
+        else:
+            write_golden(write_tiny_bundle(path, confidence=CONFIDENCE))
         add_file(path, "graphs.json", "graphs", json.dumps(GRAPHS).encode())
         add_file(path, "eval.json", "eval", json.dumps(EVALUATION).encode())
         names = sorted(str(file.relative_to(path)) for file in path.rglob("*.json"))
         yield {name: json.loads((path / name).read_bytes()) for name in names}, path
 
 
+FUZZED: dict[str, Any] = {"threads": 1, "engine": "onnx"}
 GRAPHS = {"encoder.fp32.onnx": {"ops": {"Conv": 3}, "parameters": 10, "macs": 100}}
 EVALUATION = {
     "checkpoint_sha256": "0" * 64,
@@ -133,17 +141,17 @@ def fuzz_photos(count: int, seed: int) -> Iterator[Problem]:
             yield Problem(f"photo-{seed}-{finding.number}", finding.problem, content)
 
 
-def fuzz_documents(count: int, seed: int) -> Iterator[Problem]:
-    """Try ``count`` damaged documents."""
+def fuzz_documents(count: int, seed: int, task: str = CAPTION) -> Iterator[Problem]:
+    """Try ``count`` damaged documents of a bundle for ``task``."""
     photo = photo_mutations.seeds()[0]
-    with documents_and_bundle() as (documents, path):
-        attempt = document_attempt(documents, path, photo, seed)
+    with documents_and_bundle(task) as (documents, path):
+        attempt = document_attempt(documents, path, photo, seed, task)
         for finding in try_all(attempt, count):
             name, content = document_mutations.mutated(documents, seed, finding.number)
             yield Problem(f"document-{seed}-{finding.number}-{Path(name).name}", finding.problem, content)
 
 
-def document_attempt(documents: dict[str, Any], path: Path, photo: bytes, seed: int) -> Attempt:
+def document_attempt(documents: dict[str, Any], path: Path, photo: bytes, seed: int, task: str) -> Attempt:
     """Tries a damaged document in the bundle at ``path``."""
     whole = {name: (path / name).read_bytes() for name in documents}
     damaged = set(documents)  # a child that was ended has left any of them
@@ -155,7 +163,7 @@ def document_attempt(documents: dict[str, Any], path: Path, photo: bytes, seed: 
         damaged.clear()
         damaged.update((name, MANIFEST))
         write_document(path, name, content)
-        return read_bundle(path, photo)
+        return read_bundle(path, photo, task)
 
     return attempt
 
@@ -172,6 +180,7 @@ def main(photos: int, documents: int, seed: int, save: Path) -> None:
     campaigns: tuple[tuple[str, int, Callable[[int, int], Iterator[Problem]]], ...] = (
         ("photos", photos, fuzz_photos),
         ("documents", documents, fuzz_documents),
+        ("documents of labellers", documents // 2, partial(fuzz_documents, task=LABEL)),
     )
     for what, count, campaign in campaigns:
         start, findings = time.monotonic(), 0

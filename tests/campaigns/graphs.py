@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 from tiny_bundle import CONFIDENCE, onnx_graphs, write_tiny_bundle
-from tiny_tflite import make_tflite_graphs
+from tiny_tflite import made_tflite_graphs, make_tflite_graphs
 
 from campaigns import graph_mutations, photo_mutations
 from campaigns.children import try_all
@@ -79,7 +79,7 @@ def main(count: int, seed: int, save: Path, runtime: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pairs = {"onnx": onnx_graphs()["fp32"]} if runtime != "tflite" else {}
         if runtime != "onnx":
-            pairs["tflite"] = make_tflite_graphs(Path(folder))["fp32"]
+            pairs["tflite"] = made_tflite_graphs(make_tflite_graphs(Path(folder)))["fp32"]
         for name, pair in pairs.items():
             start, own, ended = time.monotonic(), 0, 0
             for problem in fuzz_graphs(name, pair, count, seed):

@@ -128,7 +128,7 @@ def test_unknown_keys_are_ignored(own_bundle: Path) -> None:
         (lambda d: d["files"][4]["graph"].update(precision="int4"), "unknown precision 'int4'"),
         (lambda d: d["files"][4]["graph"].update(engine="abacus"), "unknown engine 'abacus'"),
         (lambda d: d["files"][4].pop("graph"), "must say what graph it is"),
-        (lambda d: d.update(task="sing"), r"unknown task 'sing' \(known: caption\): upgrade edgecap"),
+        (lambda d: d.update(task="sing"), r"unknown task 'sing' \(known: caption, label\): upgrade edgecap"),
         (lambda d: d.update(architecture="abacus"), r"unknown architecture 'abacus' \(known: .*\): upgrade edgecap"),
         (
             lambda d: d["graph_sets"][0]["graphs"].pop("decoder_step"),

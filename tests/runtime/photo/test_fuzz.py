@@ -17,6 +17,7 @@ from places import TESTS
 from tiny_bundle import Graphs, onnx_graphs
 
 from edgecap.runtime import load
+from edgecap.runtime.bundle.tasks import TASKS
 
 REGRESSIONS = sorted((TESTS / "regressions").iterdir())
 
@@ -27,8 +28,9 @@ def test_damaged_photos_are_read_or_refused() -> None:
     assert list(fuzz_photos(2000, seed=0)) == []
 
 
-def test_damaged_documents_are_read_or_refused() -> None:
-    assert list(fuzz_documents(300, seed=0)) == []
+@pytest.mark.parametrize("task", TASKS)
+def test_damaged_documents_are_read_or_refused(task: str) -> None:
+    assert list(fuzz_documents(300, 0, task)) == []
 
 
 def test_damaged_onnx_graphs_are_run_or_refused() -> None:

@@ -1,0 +1,34 @@
+"""Labels that a user writes down: with commas on the command line, or a line each in a file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgecap.errors import OptionError
+from edgecap.runtime.bundle.regular_file import read_regular
+
+MAX_LIST_BYTES = 2**25  # 100,000 labels of the longest
+
+
+def with_commas(text: str) -> list[str]:
+    """``dog,beach,"salt, pepper"``; what is empty between commas is none. Raises :class:`OptionError`."""
+    try:
+        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise OptionError(f"--labels: is no list with commas: {error}") from error
+    return _filled(name for row in rows for name in row)
+
+
+def a_line_each(file: Path) -> list[str]:
+    """The lines of a text file that are not empty. Raises ``OSError``, and :class:`OptionError` for what is no text."""
+    try:
+        text = read_regular(file, MAX_LIST_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{file}: is no text in UTF-8") from error
+    return _filled(text.splitlines())
+
+
+def _filled(names: Iterable[str]) -> list[str]:
+    return [name.strip() for name in names if name.strip()]
