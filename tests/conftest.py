@@ -43,6 +43,7 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 os.environ["EDGECAP_TUNING"] = os.devnull  # what this machine's user once measured is nothing to the tests
 os.environ["EDGECAP_GOLDEN"] = os.devnull  # nor is what it found out of bundles
+os.environ["EDGECAP_WORDS"] = os.devnull  # nor are its words
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 REAL_PHOTOS = SHARED / "data" / "photos"
 

@@ -38,6 +38,7 @@ SUBCOMMANDS = {
     "export": Subcommand("edgecap.cli.export", "Make a bundle from a checkpoint.", "export"),
     "caption": Subcommand("edgecap.cli.caption", "Describe photos.", "onnx"),
     "label": Subcommand("edgecap.cli.label", "Label photos with words of a table.", "onnx"),
+    "labels": Subcommand("edgecap.cli.labels", "Make tables of labels.", "onnx"),
     "bench": Subcommand("edgecap.cli.bench", "Measure time and energy of captions on this machine.", "onnx"),
     "verify": Subcommand("edgecap.cli.verify", "Check a bundle on this machine.", "onnx"),
     "inspect": Subcommand("edgecap.cli.inspect", "Tell what a bundle is.", "onnx"),

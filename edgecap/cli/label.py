@@ -17,6 +17,7 @@ from edgecap.runtime.labeller import TOP, check_options
 from edgecap.runtime.labels.label_answer import label_line, label_record
 from edgecap.runtime.labels.table import MAX_LABELS
 from edgecap.runtime.wording import counted
+from edgecap.text.spaces import text_side
 
 
 @click.command()
@@ -69,8 +70,9 @@ def label(
 
     The bundle has a table of labels: names, and for each a vector of the space that photos are embedded in. --labels
     chooses among them by any name that the table has, a synonym or another language's, in whatever case; names with
-    commas stand in double quotes. A word that the table does not have is answered with the nearest names. --table takes
-    the table from another file, which must be of the same space.
+    commas stand in double quotes. A word that the table does not have is embedded where the extra `labels` is
+    installed, once, and kept in the user's cache; elsewhere it is answered with the nearest names. --table takes the
+    table from another file, which must be of the same space: `edgecap labels build` makes one.
 
     With --keep, a photo's path is printed when it has this label, and nothing otherwise; that none has is no failure.
 
@@ -92,6 +94,7 @@ def label(
     asked = requested(images)
     with load_labeller(bundle, table=table, engine=engine, precision=precision, threads=threads) as labeller:
         tell_notes(labeller, engine, precision)
+        labeller.text = text_side(labeller.table.space)
         wanted = labeller.choose(names)  # a word that no label has is found before the first photo is read
         if wanted.doubles:
             count, first = len(wanted.doubles), wanted.doubles[0]

@@ -23,11 +23,20 @@ def with_commas(text: str) -> list[str]:
 
 def a_line_each(file: Path) -> list[str]:
     """The lines of a text file that are not empty. Raises ``OSError``, and :class:`OptionError` for what is no text."""
+    return _filled(_text(file).splitlines())
+
+
+def names_a_line(file: Path) -> list[list[str]]:
+    """The names of a label a line, with tabs between; raises as :func:`a_line_each`."""
+    labels = [_filled(line.split("\t")) for line in _text(file).splitlines()]
+    return [names for names in labels if names]
+
+
+def _text(file: Path) -> str:
     try:
-        text = read_regular(file, MAX_LIST_BYTES).decode("utf-8-sig")
+        return read_regular(file, MAX_LIST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OptionError(f"{file}: is no text in UTF-8") from error
-    return _filled(text.splitlines())
 
 
 def _filled(names: Iterable[str]) -> list[str]:

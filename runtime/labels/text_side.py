@@ -7,9 +7,13 @@ from typing import Protocol
 
 from edgecap.runtime.engines.engine import FloatArray
 
+MINILM = "minilm-l6-v2"  # sentence vectors of all-MiniLM-L6-v2, 384 wide
+EXTRA_OF_SPACE = {MINILM: "labels"}  # which extra installs what embeds words in a space
+
 
 class TextSide(Protocol):
-    """Words to vectors. None comes with this version; :func:`~edgecap.runtime.loading.load_labeller` takes any."""
+    """Words to vectors. ``edgecap.text.spaces`` has those of edgecap, which take torch;
+    :func:`~edgecap.runtime.loading.load_labeller` takes any."""
 
     @property
     def space(self) -> str:

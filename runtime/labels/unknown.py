@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgecap.runtime.labels.names import key_of
 from edgecap.runtime.labels.table import LabelTable
+from edgecap.runtime.labels.text_side import EXTRA_OF_SPACE
 
 MAX_TOLD = 3  # words that nearest names are looked for: in a large table each takes a while
 MAX_NEAREST = 3
@@ -15,8 +16,11 @@ def unknown_labels(table: LabelTable, words: Sequence[str]) -> str:
     """A line about ``words`` that are no names of the table: the nearest of those, and what to do."""
     told = "; ".join(_told(table, word) for word in words[:MAX_TOLD])
     more = f"; and {len(words) - MAX_TOLD:,} more" if len(words) > MAX_TOLD else ""
+    extra = EXTRA_OF_SPACE.get(table.space)
+    install = f", or embed them here:  pip install 'edgecap[{extra}]'" if extra else ""
     return (
-        f"not in the table of labels: {told}{more}. Ask for names that it has, or name a table that has these (--table)"
+        f"not in the table of labels: {told}{more}. Ask for names that it has, or name a table that has these "
+        f"(--table){install}"
     )
 
 
