@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from edgecap.errors import OptionError
@@ -89,15 +90,15 @@ def record(captioner: Captioner, result: Caption | str, min_confidence: float | 
         "tokens": list(result.tokens),
         **({"n_best": [_alternative(one) for one in result.n_best]} if n_best else {}),
         "truncated": result.truncated,
-        "damaged": result.damaged,
-        "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
-        **made_by(captioner),
+        **how_made(captioner, result.damaged, milliseconds),
     }
 
 
-def made_by(model: Model[Any]) -> dict[str, str]:
-    """What an answer came from, to be written as JSON."""
+def how_made(model: Model[Any], damaged: bool, milliseconds: Mapping[str, float]) -> dict[str, Any]:
+    """The last fields of every answer: whether the photo was whole, what took how long, and what made it."""
     return {
+        "damaged": damaged,
+        "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
         "bundle": model.bundle.manifest.label,
         "engine": model.engine,
         "library": model.loaded.name,

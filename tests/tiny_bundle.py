@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,19 +109,21 @@ def write_tiny_bundle(
                 entries.append(_write_graph(path, role, engine, precision, graph))
                 files[role] = entries[-1].path
             sets.append(GraphSet(set_name(engine, precision), engine, files))
+    own = {"name": "tiny-test", "task": "caption", "architecture": "lstm", "dims": DIMS}
+    return write_manifest(path, entries, sets, **{**own, **changes})
+
+
+def write_manifest(path: Path, entries: Sequence[FileEntry], sets: Sequence[GraphSet], **fields: Any) -> Path:
+    """The manifest of a bundle whose files and graph sets are these, with the ``fields`` that say what it is."""
     facts = {
         "bundle_id": bundle_id(entries),
-        "name": "tiny-test",
-        "task": "caption",
-        "architecture": "lstm",
         "preset": "test",
         "created_by": "tests/tiny_bundle.py",
         "min_runtime": "0.1.0",
-        "dims": DIMS,
         "files": tuple(entries),
         "graph_sets": tuple(sets),
     }
-    (path / MANIFEST).write_bytes(Manifest(**{**facts, **changes}).to_bytes())
+    (path / MANIFEST).write_bytes(Manifest(**{**facts, **fields}).to_bytes())
     return path
 
 

@@ -10,14 +10,23 @@ from typing import Any
 import numpy as np
 from edited_bundle import Edit, add_file
 from onnx import helper
-from tiny_bundle import IR_VERSION, OPSET, PREPROCESS, Axes, S, json_bytes, onnx_model, specs_of, write_file
+from tiny_bundle import (
+    IR_VERSION,
+    OPSET,
+    PREPROCESS,
+    Axes,
+    S,
+    json_bytes,
+    onnx_model,
+    specs_of,
+    write_file,
+    write_manifest,
+)
 
 from edgecap.runtime.bundle.bundle import Bundle
 from edgecap.runtime.bundle.documents import GOLDEN
 from edgecap.runtime.bundle.entries import GRAPH, GraphEntry, GraphSet, set_name
 from edgecap.runtime.bundle.entries import PRECISIONS as ALL_PRECISIONS
-from edgecap.runtime.bundle.files import MANIFEST
-from edgecap.runtime.bundle.manifest import Manifest, bundle_id
 from edgecap.runtime.engines import libraries
 from edgecap.runtime.engines.starting import start_embedder
 from edgecap.runtime.labels.table import LabelTable
@@ -91,20 +100,8 @@ def write_label_bundle(
             entry = label_entry(engine, precision)
             entries.append(write_file(path, f"encoder.{precision}.{engine}", GRAPH, graphs[precision], entry))
             sets.append(GraphSet(set_name(engine, precision), engine, {"encoder": entries[-1].path}))
-    facts = {
-        "bundle_id": bundle_id(entries),
-        "name": "tiny-labels",
-        "task": "label",
-        "architecture": "labels",
-        "preset": "test",
-        "created_by": "tests/tiny_labels.py",
-        "min_runtime": "0.1.0",
-        "dims": DIMS,
-        "files": tuple(entries),
-        "graph_sets": tuple(sets),
-    }
-    (path / MANIFEST).write_bytes(Manifest(**{**facts, **changes}).to_bytes())
-    return path
+    own = {"name": "tiny-labels", "task": "label", "architecture": "labels", "dims": DIMS}
+    return write_manifest(path, entries, sets, **{**own, **changes})
 
 
 def label_entry(engine: str, precision: str) -> GraphEntry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgecap.runtime.answer import made_by
+from edgecap.runtime.answer import how_made
 from edgecap.runtime.labeller import Labeller
 from edgecap.runtime.labels.label import Labels
 from edgecap.runtime.telling import NOT_SURE
@@ -34,7 +34,5 @@ def label_record(labeller: Labeller, result: Labels | str) -> dict[str, Any]:
             for one in result.labels
         ],
         "reason": result.reason,
-        "damaged": result.damaged,
-        "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
-        **made_by(labeller),
+        **how_made(labeller, result.damaged, milliseconds),
     }
