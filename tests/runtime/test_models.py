@@ -44,7 +44,7 @@ def checkpoint_of(model: Path) -> Path:
 @every_model
 def test_sizes_are_within_their_limits(model: Path) -> None:
     assert sum(path.stat().st_size for path in (model / "bundle").rglob("*") if path.is_file()) <= 13_000_000
-    assert checkpoint_of(model).stat().st_size <= 24_000_000
+    assert checkpoint_of(model).stat().st_size <= 25_000_000  # that of plus, with the words of both sets
 
 
 def test_the_default_is_the_one_with_the_best_cider_d() -> None:
