@@ -42,9 +42,11 @@ def test_a_step_of_the_network_is_that_of_its_units_one_by_one(act: str, bfloat1
     assert torch.equal(ours, theirs)
     for out in (ours, theirs):
         out.float().square().mean().backward()
+    # With AMX some sums of bfloat16 go in another order, and are a rounding apart.
+    limits = {"rtol": 2**-7, "atol": 2e-4} if bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
     for (name, learnt), expected in zip(network.named_parameters(), plain.parameters(), strict=True):
         assert learnt.grad is not None and expected.grad is not None
-        torch.testing.assert_close(learnt.grad, expected.grad, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(learnt.grad, expected.grad, **limits, msg=name)
     assert all(map(torch.equal, network.buffers(), plain.buffers()))
 
 

@@ -212,7 +212,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
     code, out, err = edgecap("--help")
     assert (code, err) == (0, [])
     commands = [line.split()[0] for line in out[out.index("Commands:") + 1 :]]
-    assert commands == ["train", "eval", "export", "caption", "label", "bench", "verify", "inspect", "doctor"]
+    assert commands == ["train", "eval", "export", "caption", "label", "labels", "bench", "verify", "inspect", "doctor"]
     assert edgecap("-h")[1] == out
     assert re.fullmatch(r"edgecap, version \d+\.\d+\.\d+", edgecap("--version")[1][0])
     assert any("every photo was captioned" in line for line in edgecap("caption", "-h")[1])
