@@ -33,7 +33,7 @@ def table_of(
         raise OptionError(f"the label {wanted.doubles[0]!r} stands twice")
     row = {key_of(name): number for number, name in enumerate(wanted.names)}
     order = [row[key_of(name)] for name in firsts]
-    vectors, scales = _stored(wanted.columns.T[order], precision)
+    vectors, scales = _stored(wanted.columns.T[wanted.places[order]], precision)
     try:
         table = LabelTable(
             space=known.space,

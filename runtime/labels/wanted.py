@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecap.errors import OptionError
 from edgecap.runtime.engines.engine import FloatArray
@@ -21,11 +22,15 @@ from edgecap.runtime.wording import counted
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """n labels of a space of width E: unit vectors as columns (E, n), and the calibration (n,) of each, all float32."""
+    """n labels of a space of width E: unit vectors as columns (E, m), and the calibration (n,) of each, all float32.
+
+    ``places`` (n,) are the columns of the labels: names of one vector share it, or rounding would tell them apart.
+    """
 
     space: str
     names: tuple[str, ...]
     columns: FloatArray
+    places: NDArray[np.intp]
     slopes: FloatArray
     intercepts: FloatArray
     thresholds: FloatArray
@@ -36,13 +41,14 @@ class Wanted:
 
         ``None``: each as likely as its own threshold.
         """
-        similarities = photo @ self.columns  # (n,)
+        similarities = (photo @ self.columns)[self.places]  # (n,)
         logits = self.slopes * similarities + self.intercepts
         # Held against the threshold before probabilities are made of them, which a few of thousands of labels need.
         (found,) = np.nonzero(logits >= (self.limits if threshold is None else _logits(threshold)))
-        if len(found) > top:
-            found = found[np.argpartition(-logits[found], top - 1)[:top]]
-        ranked = found[np.lexsort((found, -logits[found]))]
+        if len(found) > top:  # with all that are as likely as the last of them: the first asked for goes first
+            least = -np.partition(-logits[found], top - 1)[top - 1]
+            found = found[logits[found] >= least]
+        ranked = found[np.lexsort((found, -logits[found]))][:top]
         confidences = 0.5 * (1 + np.tanh(0.5 * logits[ranked].astype(np.float64)))  # the logistic function
         return tuple(
             Label(self.names[row], confidence, similarity)
@@ -68,7 +74,8 @@ def _logits(probabilities: FloatArray | float) -> FloatArray:
 def whole(table: LabelTable) -> Wanted:
     """Every label of a table, by its first name."""
     names = tuple(names[0] for names in table.names)
-    return Wanted(table.space, names, table.columns, table.slopes, table.intercepts, table.thresholds)
+    places = np.arange(len(table))
+    return Wanted(table.space, names, table.columns, places, table.slopes, table.intercepts, table.thresholds)
 
 
 def chosen(table: LabelTable, words: Iterable[str], text: TextSide | None) -> Wanted:
@@ -82,11 +89,13 @@ def chosen(table: LabelTable, words: Iterable[str], text: TextSide | None) -> Wa
     unknown = [word for key, word in asked.items() if key not in table.rows]
     if unknown and text is None:
         raise OptionError(unknown_labels(table, unknown))
-    rows = [table.rows[key] for key in asked if key in table.rows]
+    rows = np.array([table.rows[key] for key in asked if key in table.rows], np.intp)
+    distinct, places = np.unique(rows, return_inverse=True)
     known = Wanted(
         table.space,
         tuple(word for key, word in asked.items() if key in table.rows),
-        np.ascontiguousarray(table.columns[:, rows]),
+        np.ascontiguousarray(table.columns[:, distinct]),
+        places,
         table.slopes[rows],
         table.intercepts[rows],
         table.thresholds[rows],
@@ -133,6 +142,7 @@ def _with_embedded(known: Wanted, table: LabelTable, words: Sequence[str], text:
         known,
         names=(*known.names, *words),
         columns=np.concatenate([known.columns, unit_vectors(vectors, "the text side").T], axis=1),
+        places=np.concatenate([known.places, known.columns.shape[1] + np.arange(len(words))]),
         slopes=joined(known.slopes, table.slopes),
         intercepts=joined(known.intercepts, table.intercepts),
         thresholds=joined(known.thresholds, table.thresholds),
