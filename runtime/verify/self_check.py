@@ -7,7 +7,6 @@ came of it is kept in the user's cache.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.json_document import parse_json
 from edgecap.runtime.bundle.regular_file import read_regular
 from edgecap.runtime.machine.atomic_write import write_atomically
+from edgecap.runtime.machine.user_cache import in_user_cache
 
 if TYPE_CHECKING:
     from edgecap.runtime.model import Model
@@ -29,10 +29,7 @@ def cache_file() -> Path:
 
     Raises ``RuntimeError`` for a user without a home.
     """
-    if named := os.environ.get(VARIABLE):
-        return Path(named)
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "edgecap" / "golden.json"
+    return in_user_cache("golden.json", VARIABLE)
 
 
 def self_check(model: Model[Any]) -> str | None:
