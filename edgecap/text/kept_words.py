@@ -16,7 +16,7 @@ from edgecap.runtime.engines.engine import FloatArray
 from edgecap.runtime.labels.names import key_of
 from edgecap.runtime.labels.table import MAX_LABELS, MAX_WIDTH
 from edgecap.runtime.machine.atomic_write import write_atomically
-from edgecap.runtime.machine.user_cache import in_user_cache
+from edgecap.runtime.machine.user_files import in_user_cache
 
 VARIABLE = "EDGECAP_WORDS"  # names another folder than words/ in edgecap/ of the user's cache
 _DIGEST_BYTES = 16

@@ -20,6 +20,7 @@ from edgecap.runtime.bundle.json_document import parse_json
 from edgecap.runtime.bundle.regular_file import read_regular
 from edgecap.runtime.engines import libraries
 from edgecap.runtime.machine.atomic_write import write_atomically
+from edgecap.runtime.machine.user_files import in_user_configuration
 
 MAX_BYTES = 2**20
 VARIABLE = "EDGECAP_TUNING"  # names another file
@@ -37,11 +38,7 @@ class Measurement:
 
 def tuning_file() -> Path:
     """``tuning.json`` in ``edgecap/`` of the user's configuration (XDG), or what ``EDGECAP_TUNING`` names."""
-    named = os.environ.get(VARIABLE)
-    if named:
-        return Path(named)
-    configuration = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(configuration) / "edgecap" / "tuning.json"
+    return in_user_configuration("tuning.json", VARIABLE)
 
 
 def fastest(

@@ -15,7 +15,7 @@ from edgecap.runtime.bundle.fields import Fields
 from edgecap.runtime.bundle.json_document import parse_json
 from edgecap.runtime.bundle.regular_file import read_regular
 from edgecap.runtime.machine.atomic_write import write_atomically
-from edgecap.runtime.machine.user_cache import in_user_cache
+from edgecap.runtime.machine.user_files import in_user_cache
 
 if TYPE_CHECKING:
     from edgecap.runtime.model import Model
